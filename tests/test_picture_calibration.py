@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from fitted_editors import compact
@@ -19,6 +21,7 @@ SCORER = load_scorer("toy")
 
 def spoil(editor: CompactEditor) -> CompactEditor:
     """Mix the moves, so that each changes other attributes, too."""
+    editor = copy.deepcopy(editor)  # other tests have the same one
     moves = editor.get_buffer("moves")
     moves.copy_((torch.eye(len(moves)) + 0.6 * torch.ones(len(moves), len(moves)).tril(-1)) @ moves)
     return editor

@@ -18,7 +18,7 @@ from ganvas.recipe.rendering import EditMask, Tools, limit_to_mask, limit_to_reg
 from ganvas.recipe.sheet import make_strength_grid, render_frames
 from ganvas.scorers import load_scorer
 
-LARGEST = {"eyes": 0.20, "eyewear": 0.20, "mouth": 0.15, "face": 0.45, "beard": 0.45, "hat": 0.60}
+LARGEST = {"eyes": 0.20, "eyewear": 0.20, "mouth": 0.15, "face": 0.45, "beard": 0.45, "hat": 0.40}
 """The largest share of the picture that an ellipse may hold; of what is limited to parts, test_parts.py has it."""
 LEFT = Region((0.25, 0.5, 0.2, 0.3))
 TOOLS = Tools(TOY, "float32", disentangled(), NamedTool("planted", "f" * 64))

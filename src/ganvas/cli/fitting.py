@@ -208,16 +208,11 @@ def calibrate(
     """Calibrate a compact editor in pictures: what its edits shouldn't change there is held by its moves."""
     from ganvas import editors
     from ganvas.cli import loading
-    from ganvas.editors.compact import CompactEditor
     from ganvas.editors.picture_calibration import ResponseRun, calibrate_moves_in_pictures
     from ganvas.recipe import files as recipe_files
 
     recipe_files.check_output(out, (".safetensors",))
-    judge = loading.load_scorer_for(generator, scorer, device)
-    network = loading.load_generator_only(generator, device, dtype)
-    loaded = editors.load_editor(editor, network)
-    if not isinstance(loaded, CompactEditor):
-        raise GanvasError(f"Editor {editor!r} is of the method {loaded.method!r}: only compact ones are calibrated.")
+    loaded, network, judge = loading.load_compact_editor(editor, generator, scorer, device, dtype)
     run = ResponseRun(loaded, network, judge, n, work)
     with show_count("Faces") as progress:
         run.make_missing(progress)
@@ -249,24 +244,23 @@ def localize(
     """Learn moves of a compact editor that change an attribute's region alone, such as glasses."""
     from ganvas import editors
     from ganvas.cli import loading
-    from ganvas.editors.compact import CompactEditor
     from ganvas.recipe import files as recipe_files
-    from ganvas.training.local_moves import LocalMoveRun, add_local_moves
+    from ganvas.training import local_moves
 
     recipe_files.check_output(out, (".safetensors",))
-    judge = loading.load_scorer_for(generator, scorer, device)
-    network = loading.load_generator_only(generator, device, dtype)
-    loaded = editors.load_editor(editor, network)
-    if not isinstance(loaded, CompactEditor):
-        raise GanvasError(f"Editor {editor!r} is of the method {loaded.method!r}: only compact ones have local moves.")
+    loaded, network, judge = loading.load_compact_editor(editor, generator, scorer, device, dtype)
     others = options.parse_values(beside)
-    runs = [LocalMoveRun(loaded, network, judge, name, n, work, steps, change, others) for name in attribute]
+    runs = [
+        local_moves.LocalMoveRun(loaded, network, judge, n, work, name, steps, change, others) for name in attribute
+    ]
+    local_moves.check_runs(runs)
     for run in runs:
         with show_count(f"Faces, {run.attribute}") as progress:
             run.make_missing(progress)
-    localized = add_local_moves(loaded, runs)
+    localized = local_moves.add_local_moves(loaded, runs)
     editors.save(localized, out)
-    options.print_line(f"{out}: {', '.join(attribute)} move their regions alone, learned from {n} faces each")
+    learned = ", ".join(f"{name} from {localized.report['local_faces'][name]} of {n} faces" for name in attribute)
+    options.print_line(f"{out}: local moves, learned for {learned}")
 
 
 def import_direction(

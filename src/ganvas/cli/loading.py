@@ -17,6 +17,7 @@ from ganvas.control.target_values import format_unit_range
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.label_files import find_shipped_labels, list_labels, load_labels, read_label_header
 from ganvas.editors.base import Editor
+from ganvas.editors.compact import CompactEditor
 from ganvas.editors.published import count_components
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
@@ -236,6 +237,17 @@ def _first_line(module: str) -> str:
 def load_generator_only(generator: str, device: str, dtype: str = "float32") -> Generator:
     """Load a generator without an editor or codes."""
     return load_tools(generator, dtype, device).generator
+
+
+def load_compact_editor(
+    editor: str, generator: str, scorer: str | None, device: str, dtype: str
+) -> tuple[CompactEditor, Generator, Scorer]:
+    """Load a compact editor, its generator and a scorer. Raises GanvasError for an editor of another method."""
+    judge, network = load_scorer_for(generator, scorer, device), load_generator_only(generator, device, dtype)
+    loaded = editors.load_editor(editor, network)
+    if not isinstance(loaded, CompactEditor):
+        raise GanvasError(f"Editor {editor!r} is of the method {loaded.method!r}: a compact one is needed.")
+    return loaded, network, judge
 
 
 def check_draws_faces(generator: str) -> None:

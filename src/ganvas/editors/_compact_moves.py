@@ -21,6 +21,8 @@ DIFFERENCE_STEP = 0.25
 """The step of a code for finite differences of the decoder."""
 MIN_HOLD_POWER, BISECTION_STEPS = -16.0, 20
 """The exponent of 2 of the smallest factor that scales weights where moves must be shorter, and the steps of its search."""
+MIN_RESPONSE = 0.05
+"""The least that a change of 1 is taken to move the reading of its attribute by."""
 MIN_SQUARED_RADIUS_SHARE = 0.1
 """The least share of the squared radius that is left, however large the change."""
 MIN_REST_SHARE = 0.1
@@ -230,3 +232,26 @@ def _project_on_readings(x: Tensor, kept_amounts: Tensor, readings: Tensor) -> T
     )
     right = weights * (x @ directions)
     return (weights * torch.linalg.solve(gram, right[:, :, None])[:, :, 0]) @ directions.T
+
+
+def split_changes(changes: Tensor, limit: float) -> tuple[Tensor, Tensor]:
+    """Split changes of local attributes into what moves locally, and what moves compact codes.
+
+    Up to ``limit`` all is local. Beyond it the local part falls, to half of the limit at one and a half, and stays there.
+    """
+    size = changes.abs()
+    local = changes.sign() * torch.minimum(size, (2 * limit - size).clamp(min=limit / 2))
+    return local, changes - local
+
+
+def solve_split_changes(readings: Tensor, limit: float, local_responses: Tensor, responses: Tensor) -> Tensor:
+    """Solve for the changes (n, K) that move readings by ``readings``, where a change is split as in ``split_changes``.
+
+    ``local_responses`` and ``responses`` (K,): how far a change of 1 moves the reading locally, and by compact codes.
+    """
+    at_limit, size = limit * local_responses, readings.abs()
+    # Where the local part falls readings rise slowly, or not at all.
+    width = (limit * responses - limit / 2 * local_responses).clamp(min=at_limit / 20)
+    falling = limit + limit / 2 * (size - at_limit) / width
+    solved = torch.where(size <= at_limit + width, falling, 1.5 * limit + (size - at_limit - width) / responses)
+    return readings.sign() * torch.where(size <= at_limit, size / local_responses, solved)

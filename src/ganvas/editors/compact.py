@@ -31,13 +31,14 @@ rare attribute, most of the variance of a normal score is among faces without it
 codes, where faces come apart, ``truncation`` moves everything but the changed attributes towards the mean of W, the more
 the larger the change (``shrink_to_shell``).
 
-Directions of W end, too: no move of compact codes is longer than ``max_move_length``, however large the changes, nor is a local
-one (below), and an edit that is shortened says so.
+Directions of W end, too: no move is longer than ``max_move_length``, however large the changes, and an edit that is shortened
+says so.
 
 Moves for ``details``, such as hair's colour, are those of W in all rows of W+ but the coarse ones: poses and shapes stay.
 Moves for attributes in the option ``local``, such as glasses, are directions of W+ that change one region of pictures only, and
-not of compact codes; ``ganvas.training.local_moves`` learns them. Beyond the option ``local_limit`` up to half of a local move is
-exchanged for one of compact codes, since glasses come apart along a straight line. Conditional samples move compact codes alone.
+not of compact codes; ``ganvas.training.local_moves`` learns them. Glasses come apart along a straight line: beyond the option
+``local_limit`` the local part of a change falls, and compact codes move for the rest (``split_changes``). In conditional samples
+compact codes move for all attributes.
 
 A change of 1 moves the probe's reading by 1: c_k follows a noisy label only in part, so each attribute's move is scaled,
 on held-out codes. No move is longer than ``MAX_LENGTH``; an attribute that then hardly responds is reported.
@@ -58,12 +59,15 @@ from ganvas.data.correlation import correlate_pairs
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.pca import PCA, fit_pca
 from ganvas.editors._compact_moves import (
+    MIN_RESPONSE,
     MoveCalibrationSet,
     MoveStatistics,
     TypicalShell,
     calibrate_moves,
     measure_moves,
     shrink_to_shell,
+    solve_split_changes,
+    split_changes,
 )
 from ganvas.editors._compact_network import (
     COARSE_RESOLUTION,
@@ -138,7 +142,7 @@ class CompactEditor(Editor):
     may_fall_short = True
 
     responses: Tensor | None
-    """How far a change of 1 moves each reading (K,), where moves are calibrated in pictures; None: by 1."""
+    """How far a change of 1 moves each reading by compact codes (K,), where moves are calibrated in pictures; None: by 1."""
     local_moves: Float[Tensor, "local num_ws w_dim"] | None
     """What a change of 1 adds to each row of W+, for each attribute of the option ``local``; None: there are none."""
 
@@ -189,10 +193,22 @@ class CompactEditor(Editor):
     def measure_change(self, before: WPlus, after: WPlus) -> Scores:
         """Measure the change of the readings, by what a change of 1 moves them by."""
         changed = super().measure_change(before, after)
+        responses = torch.ones_like(changed[0]) if self.responses is None else self.responses.to(changed)
         if coarse := self.options.get("coarse_rows", 0):
-            moved = 1 - coarse / before.shape[1] * self._find_details(changed)
-            changed = changed / moved.clamp(min=1 / before.shape[1])
-        return changed if self.responses is None else changed / self.responses
+            share = 1 - coarse / before.shape[1] * self._find_details(changed)
+            responses = responses * share.clamp(min=1 / before.shape[1])
+        measured = changed / responses
+        if self.local_moves is not None:
+            columns = self._local_columns
+            readings = (self.local_moves.mean(1) * self.probe.weight.T[columns].to(self.local_moves)).sum(1)
+            local = readings.clamp(min=MIN_RESPONSE).to(changed)
+            limit = self.options["local_limit"]
+            measured[:, columns] = solve_split_changes(changed[:, columns], limit, local, responses[columns])
+        return measured
+
+    @property
+    def _local_columns(self) -> list[int]:
+        return [self.attributes.index(name) for name in self.options.get("local", ())]
 
     def _find_details(self, like: Tensor) -> Tensor:
         """Return 1 for each of the option ``details``, 0 for other attributes (K,)."""
@@ -201,34 +217,30 @@ class CompactEditor(Editor):
 
     @accept_any_float()
     def shift_rows(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
-        """Return the shift, without the changes of details in the coarse rows, and the rows' own local moves.
+        """Return the shift by compact codes, without the changes of details in the coarse rows, plus that by local moves.
 
         Raises GanvasError for codes of another number of rows than the local moves have.
         """
-        columns = [self.attributes.index(name) for name in self.options.get("local", ())]
+        columns = self._local_columns
         if self.local_moves is None or not changes[:, columns].any():
             return self._shift_codes(ws, changes)
         if ws.shape[1] != self.local_moves.shape[1]:
             raise GanvasError(
                 f"{', '.join(self.options['local'])} move codes of {self.local_moves.shape[1]} rows, not of {ws.shape[1]}."
             )
-        limit, asked = self.options["local_limit"], changes[:, columns]
-        # Beyond the limit half of the local move is exchanged for one of compact codes, where scorers are surer.
-        local = asked.sign() * torch.minimum(asked.abs(), (2 * limit - asked.abs()).clamp(min=limit / 2))
-        others = changes.clone()
-        others[:, columns] -= local
-        changed = others.ne(0).any(1)[:, None, None]
-        shift = torch.where(changed, self._shift_codes(ws, others), 0) if changed.any() else 0
-        return shift + self._move_locally(local)
+        local, rest = split_changes(changes[:, columns], self.options["local_limit"])
+        by_codes = changes.index_copy(1, torch.tensor(columns, device=changes.device), rest)
+        changed = by_codes.ne(0).any(1)[:, None, None]
+        shift = torch.where(changed, self._shift_codes(ws, by_codes), 0)
+        return self._limit_length(shift + torch.tensordot(local, self.local_moves.to(local), 1))
 
-    def _move_locally(self, local: Float[Tensor, "n local"]) -> Float[Tensor, "n num_ws w_dim"]:
-        """Return the sum of local moves, no longer than ``max_move_length`` in the mean over the rows."""
-        moved = torch.tensordot(local, self.get_buffer("local_moves").to(local), 1)
-        if longest := update_options(self.options).get("max_move_length"):
-            whitened = moved @ self.get_buffer("components").to(moved).T / self.shell.deviations.to(moved)
-            length = whitened.norm(dim=2).mean(1)[:, None, None]
-            moved = moved * longest / length.clamp(min=longest)
-        return moved
+    def _limit_length(self, shift: Float[Tensor, "n num_ws w_dim"]) -> Float[Tensor, "n num_ws w_dim"]:
+        """Shorten shifts whose rows have a Mahalanobis length above ``max_move_length`` in the mean."""
+        longest = update_options(self.options).get("max_move_length")
+        if not longest:
+            return shift
+        length = (self.pca.components.to(shift) @ shift.mT / self.shell.deviations.to(shift)[:, None]).norm(dim=1)
+        return shift * (longest / length.mean(1).clamp(min=longest))[:, None, None]
 
     def _shift_codes(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
         """Return the shift by moves of compact codes, without the changes of details in the coarse rows."""
@@ -247,7 +259,7 @@ class CompactEditor(Editor):
         lies within the components. Of a code with different rows
         the mean is used, and every row moves alike. After +2 and then -2 the attribute's reading is back, but what was
         truncated isn't: edit the original code instead. An attribute with a change of 0 isn't held constant; it may change
-        like one that isn't named.
+        like one that isn't named. Local moves are of the rows of W+: here, compact codes move for all attributes.
         """
         return self.shift_named(w, changes, self.shell.add_protected(changes.abs()))
 
@@ -332,16 +344,26 @@ def _build_empty(metadata: EditorMetadata, calibrated: bool, local: torch.Size |
     encoder, decoder = (Perceptron(*size, config.width, config.depth, config.path, config.slope) for size in sizes)
     pca = PCA(torch.empty(w_dim), torch.empty(config.components, w_dim), torch.empty(w_dim))
     parts = CompactNetworks(encoder, decoder, LatentClassifier(config.components, k, READER_WIDTH))
-    names = metadata.options.get("local", ())
-    if (local is None) != (not names) or (local is not None and (*local[:1], *local[2:]) != (len(names), w_dim)):
-        shape = None if local is None else tuple(local)
-        raise GanvasError(f"Local moves of {list(names)} don't have the shape {shape}.")
-    limit = metadata.options.get("local_limit")
-    if names and not (isinstance(limit, int | float) and 0 < limit < float("inf")):
-        raise GanvasError(f"The limit of local moves must be a number above 0, not {limit!r}.")
+    check_local_options(metadata, local)
     return CompactEditor(
         metadata, pca, parts, torch.empty(k) if calibrated else None, None if local is None else torch.empty(local)
     )
+
+
+def check_local_options(metadata: EditorMetadata, shape: torch.Size | None) -> None:
+    """Raise GanvasError where the options of local moves are impossible, or don't fit moves of ``shape``."""
+    names, w_dim = metadata.options.get("local", []), metadata.probe.weight.shape[0]
+    is_known = isinstance(names, list) and all(name in metadata.attributes for name in names)
+    if not is_known or len({*names}) != len(names):
+        raise GanvasError(f"The names of local moves are damaged: {names!r} aren't attributes, each once.")
+    if (shape is None) != (not names) or (
+        shape is not None and (len(shape) != 3 or shape[0] != len(names) or not shape[1] or shape[2] != w_dim)
+    ):
+        raise GanvasError(f"Local moves of {names} don't have the shape {shape and tuple(shape)}.")
+    limit = metadata.options.get("local_limit")
+    is_limit = isinstance(limit, int | float) and not isinstance(limit, bool) and 0 < limit < float("inf")
+    if names and not is_limit:
+        raise GanvasError(f"The limit of local moves must be a number above 0, not {limit!r}.")
 
 
 def parse_stored_options(options: Mapping[str, Any]) -> CompactConfig:

@@ -45,7 +45,12 @@ class ExtendedEditor(Editor):
 
     def shift(self, w: W, changes: Scores) -> W:
         """Return the inner editor's shift and those along the directions, added."""
-        return self.shift_rows(w[:, None], changes).mean(1)
+        inner, added = changes[:, : self.num_inner], changes[:, self.num_inner :]
+        shift = added @ self.get_buffer(EXTENDED).to(changes)
+        moved = inner.ne(0).any(1)
+        if moved.any():
+            shift[moved] += self.inner.shift(w[moved], inner[moved])
+        return shift
 
     def shift_rows(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
         """Return the inner editor's shifts and those along the directions, added."""

@@ -9,10 +9,7 @@ again. A change of 1 then moves the attribute by one standard deviation on avera
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,99 +18,59 @@ from torch import Tensor
 from ganvas.data.entailment import ENTAILED
 from ganvas.data.label import EARLY_SIDE
 from ganvas.editors._compact_moves import (
+    MIN_RESPONSE,
     MoveCalibrationSet,
     limit_lengths,
     linearize_codes,
     measure_moves,
     solve_within,
 )
-from ganvas.editors.base import collect_metadata, fingerprint, format_report
+from ganvas.editors.base import collect_metadata, format_report
 from ganvas.editors.compact import CompactEditor, CompactNetworks, compute_held_weights, parse_stored_options
-from ganvas.engines import run_shards
+from ganvas.editors.face_runs import MIN_FACES, FaceRun
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator, map_seeds
 from ganvas.io.images import LABEL_SIDE, downscale
-from ganvas.io.store import Store
-from ganvas.progress import Progress
-from ganvas.scorers.base import Scorer
 from ganvas.seeds import CALIBRATION_SEED
 
-KIND, VERSION = "responses", 1
 CODES = 512
 """The codes on which moves are solved for."""
-MIN_FACES = 8
-MIN_RESPONSE = 0.05
-"""The least that a change of 1 is taken to move the reading of its attribute by."""
 Responses = Float[Tensor, "faces moved read"]
 
 
 @dataclass(frozen=True)
-class ResponseRun:
-    """The responses of ``n`` faces to a change of ±1 of each attribute; ``make_shard``, of one face, is the worker of engines."""
+class ResponseRun(FaceRun):
+    """The responses of ``n`` faces to a change of ±1 of each attribute."""
 
-    editor: CompactEditor
-    generator: Generator
-    scorer: Scorer
-    n: int
-    out: str | Path
+    kind = "responses"
+    tensor = "responses"
 
     def __post_init__(self) -> None:
-        if self.n < MIN_FACES:
-            raise GanvasError(f"The number of faces must be at least {MIN_FACES}, not {self.n}.")
+        super().__post_init__()
+        if self.editor.local_moves is not None:
+            names = ", ".join(self.editor.options["local"])
+            raise GanvasError(f"This editor has local moves, of {names}: calibrate it first, and localize it then.")
         for name in self.editor.attributes:
             if name not in self.scorer.attributes:
                 raise unknown("attribute", name, self.scorer.attributes)
 
-    def describe(self) -> dict[str, Any]:
-        """Describe all that a shard depends on."""
-        return {
-            "kind": KIND,
-            "version": VERSION,
-            "generator": self.generator.fingerprint,
-            "editor": fingerprint(self.editor),
-            "scorer": self.scorer.fingerprint,
-            "dtype": str(self.generator.dtype).removeprefix("torch."),
-        }
-
-    def make_missing(self, progress: Progress | None = None, **engine: Any) -> None:
-        """Measure the faces that are missing; ``engine``: options of ``run_shards``."""
-        missing = {k: 1 for k in range(self.n) if self._load_face(k) is None}
-        done = self.n - len(missing)
-        callback = None if progress is None else lambda faces, _: progress(done + faces, self.n)
-        run_shards(self.make_shard, missing, gpu=self.generator.device.type == "cuda", progress=callback, **engine)
-
-    @torch.no_grad()
-    def make_shard(self, k: int, advance: Callable[[int], object]) -> str:
-        """Measure face ``k``, up where it is even and down where it is odd, and return the shard's name."""
+    def measure_face(self, k: int) -> dict[str, Tensor]:
+        """Measure face ``k``, up where it is even and down where it is odd."""
         ws = self.generator.expand(map_seeds(self.generator, [CALIBRATION_SEED + k]))
         before = self._read(ws)
         change = 1.0 if k % 2 == 0 else -1.0
         after = torch.cat([self._read(self.editor.edit_quietly(ws, {name: change})) for name in self.editor.attributes])
-        Store(self.out).save(_name_shard(k), {"responses": change * (after - before)[None].cpu()}, self.describe())
-        advance(1)
-        return _name_shard(k)
+        return {"responses": change * (after - before)[None]}
 
     def load(self) -> Responses:
         """Load the responses of all faces, in standard deviations. Raises GanvasError where some are missing."""
-        faces = [self._load_face(k) for k in range(self.n)]
-        missing = [k for k, face in enumerate(faces) if face is None]
-        if missing:
-            raise GanvasError(f"{self.out} has no whole {_name_shard(missing[0])}: measure it again.")
-        return torch.cat([face for face in faces if face is not None])
-
-    def _load_face(self, k: int) -> Tensor | None:
-        tensors = Store(self.out).load(_name_shard(k), self.describe(), "responses", 1)
-        return None if tensors is None else tensors["responses"]
+        return self.load_tensors()["responses"]
 
     def _read(self, ws: Tensor) -> Tensor:
         picture = self.generator.synthesis(ws, resolution=min(EARLY_SIDE, self.generator.resolution))
         scores = self.scorer(downscale(picture, min(LABEL_SIDE, picture.shape[-1])))
         columns = [self.scorer.column(name) for name in self.editor.attributes]
         return self.editor.gaussianize(scores[:, columns])
-
-
-def _name_shard(k: int) -> str:
-    return f"responses-{k:05d}.safetensors"
 
 
 @torch.no_grad()
@@ -124,12 +81,8 @@ def calibrate_moves_in_pictures(
 
     ``responses``: of faces to its own moves, as ``ResponseRun.load`` returns. ``hold``: the weight of the other attributes'
     changes against the length of a move; attributes that the editor protects count more. Raises GanvasError for responses of
-    another number of attributes, for fewer than MIN_FACES, and for an editor with local moves.
+    another number of attributes, and for fewer than MIN_FACES.
     """
-    if editor.local_moves is not None:
-        raise GanvasError(
-            f"This editor has local moves, of {', '.join(editor.options['local'])}: calibrate it without."
-        )
     k = len(editor.attributes)
     if responses.shape[1:] != (k, k) or len(responses) < MIN_FACES:
         raise GanvasError(

@@ -11,11 +11,11 @@ such as where a composite has a seam, cancels in the mean.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,25 +23,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ganvas.control.refinement import DEFAULT_CORRECTIONS, refine_changes
-from ganvas.editors.base import collect_metadata, fingerprint
+from ganvas.editors.base import collect_metadata
 from ganvas.editors.compact import CompactEditor, CompactNetworks
-from ganvas.editors.picture_calibration import MIN_RESPONSE
-from ganvas.engines import run_shards
+from ganvas.editors.face_runs import MIN_FACES, FaceRun
 from ganvas.errors import GanvasError, unknown
-from ganvas.generators.base import Generator, map_seeds
+from ganvas.generators.base import map_seeds
 from ganvas.generators.regions import Region, blend_edit, find_regions
 from ganvas.inversion.optimization import WhitenedCoordinates
 from ganvas.inversion.perceptual_loss import PerceptualLoss
 from ganvas.inversion.quality import fit_w_distribution
 from ganvas.io.images import LABEL_SIDE, downscale
-from ganvas.io.store import Store
-from ganvas.progress import Progress
-from ganvas.scorers.base import Scorer
 from ganvas.seeds import LOCAL_SEED
 from ganvas.types import Images, WPlus
 
-KIND, VERSION = "local moves", 1
-MIN_FACES = 8
 MAX_SEEDS = 64
 """The most seeds among which a face without the attribute is looked for."""
 SIDE = 256
@@ -52,7 +46,7 @@ LOCAL_LIMIT = 2.0
 """The change, in standard deviations, up to which moves are local alone: the option ``local_limit``."""
 LEARNING_RATE = 0.05
 REGION_WEIGHT = 1.0
-"""The weight of absolute errors within the region, beside those of the whole picture: it is small."""
+"""The weight of absolute errors within the region, beside those of the whole picture, of which it is a small part."""
 MOVE_WEIGHT = 0.02
 """The weight of the mean square of what is added to the edited code, in whitened coordinates."""
 MIN_READING = 0.5
@@ -60,26 +54,23 @@ MIN_READING = 0.5
 
 
 @dataclass(frozen=True)
-class LocalMoveRun:
-    """The local moves of ``n`` faces for an attribute; ``make_shard``, of one face, is the worker of engines.
+class LocalMoveRun(FaceRun):
+    """The local moves of ``n`` faces for an attribute.
 
     ``steps``: of the optimisation of each face. ``change``: of the attribute, in standard deviations, before it is refined.
     ``beside``: the changes of other attributes that the edit has, too, such as glasses for sunglasses.
     """
 
-    editor: CompactEditor
-    generator: Generator
-    scorer: Scorer
     attribute: str
-    n: int
-    out: str | Path
     steps: int = 40
     change: float = DEFAULT_CHANGE
     beside: Mapping[str, float] = field(default_factory=dict)
 
+    kind = "local moves"
+    tensor = "moves"
+
     def __post_init__(self) -> None:
-        if self.n < MIN_FACES:
-            raise GanvasError(f"The number of faces must be at least {MIN_FACES}, not {self.n}.")
+        super().__post_init__()
         if self.steps < 1 or not all(math.isfinite(each) for each in (self.change, *self.beside.values())):
             raise GanvasError("Local moves need at least 1 step, and changes that are finite numbers.")
         if self.change <= 0:
@@ -94,9 +85,10 @@ class LocalMoveRun:
             raise GanvasError(
                 f"{self.attribute} is a number: only what a picture has or hasn't is learned as a local move."
             )
-        if not self.regions:
+        if not self.regions or any(region.parts for region in self.regions):
             raise GanvasError(
-                f"{self.attribute} shows in the whole picture of {self.generator.name!r}: only what has a region is local."
+                f"{self.attribute} has no ellipse of its own in pictures of {self.generator.name!r}: only what shows in one is"
+                " learned as a local move."
             )
 
     @property
@@ -110,40 +102,27 @@ class LocalMoveRun:
         return WhitenedCoordinates.from_distribution(fit_w_distribution(self.generator), self.generator.device)
 
     def describe(self) -> dict[str, Any]:
-        """Describe all that a shard depends on."""
-        return {
-            "kind": KIND,
-            "version": VERSION,
-            "generator": self.generator.fingerprint,
-            "editor": fingerprint(self.editor),
-            "scorer": self.scorer.fingerprint,
-            "dtype": str(self.generator.dtype).removeprefix("torch."),
+        """Describe what a shard depends on; ``version`` stands for the code's own constants."""
+        return super().describe() | {
             "attribute": self.attribute,
             "edit": {self.attribute: self.change, **self.beside},
             "regions": repr(self.regions),
             "steps": self.steps,
         }
 
-    def make_missing(self, progress: Progress | None = None, **engine: Any) -> None:
-        """Learn from the faces that are missing; ``engine``: options of ``run_shards``."""
-        missing = {k: 1 for k in range(self.n) if self._load_face(k) is None}
-        done = self.n - len(missing)
-        callback = None if progress is None else lambda faces, _: progress(done + faces, self.n)
-        run_shards(self.make_shard, missing, gpu=self.generator.device.type == "cuda", progress=callback, **engine)
+    def name_shard(self, k: int) -> str:
+        """Return the name of the shard of face ``k``."""
+        return f"local-{self.attribute}-{k:05d}.safetensors"
 
-    @torch.no_grad()
-    def make_shard(self, k: int, advance: Callable[[int], object]) -> str:
-        """Learn from face ``k``, and return the shard's name."""
+    def measure_face(self, k: int) -> dict[str, Tensor]:
+        """Learn from face ``k``: its code, and the move that draws the edit in the region."""
         ws = self.find_face(k)
         before = self._draw(ws)
         asked = {self.attribute: self.change, **self.beside}
         refined = refine_changes(self.editor, self._draw, self.scorer, ws, asked, corrections=DEFAULT_CORRECTIONS)
         edited = self.editor.edit_quietly(ws, refined.changes)
         composite = blend_edit(before, self._draw(edited), self.regions)
-        optimized = self.draw_composite(edited, composite)
-        Store(self.out).save(self._name_shard(k), {"moves": (optimized - ws).float().cpu()}, self.describe())
-        advance(1)
-        return self._name_shard(k)
+        return {"codes": ws.float(), "moves": (self.draw_composite(edited, composite) - ws).float()}
 
     def find_face(self, k: int) -> WPlus:
         """Return the code of the first face without the attribute, of seeds that belong to face ``k`` alone."""
@@ -173,47 +152,40 @@ class LocalMoveRun:
                 schedule.step()
         return self.coordinates.unwhiten(start + moved.detach())
 
-    def load(self) -> Float[Tensor, "faces num_ws w_dim"]:
-        """Load the moves of all faces. Raises GanvasError where some are missing."""
-        faces = [self._load_face(k) for k in range(self.n)]
-        missing = [k for k, face in enumerate(faces) if face is None]
-        if missing:
-            raise GanvasError(f"{self.out} has no whole {self._name_shard(missing[0])}: learn it again.")
-        return torch.cat([face for face in faces if face is not None])
-
     @torch.no_grad()
-    def average_moves(self) -> tuple[Float[Tensor, "num_ws w_dim"], int]:
-        """Average the moves of the faces whose pictures have the attribute afterwards; return how many these are, too.
+    def average_moves(self) -> tuple[Float[Tensor, "num_ws w_dim"], int, float]:
+        """Average the moves of the faces whose pictures have the attribute afterwards.
 
-        Raises GanvasError where some are missing, and for fewer than MIN_FACES.
+        Returns the mean, of how many faces it is, and by how much it changes the reading of all faces in the mean, in standard
+        deviations. Raises GanvasError where faces are missing, for fewer than MIN_FACES, and where the mean hardly changes the
+        reading.
         """
-        moves = self.load()
-        shown = [k for k, move in enumerate(moves) if self._score(self._draw_moved(k, move)) > 0]
+        loaded = {name: tensor.to(self.generator.device) for name, tensor in self.load_tensors().items()}
+        codes, moves = loaded["codes"].split(1), loaded["moves"]
+        before = [self._draw(ws) for ws in codes]
+        drawn = [self._draw_moved(*face) for face in zip(before, codes, moves, strict=True)]
+        shown = [k for k, picture in enumerate(drawn) if self._score(picture) > 0]
         if len(shown) < MIN_FACES:
             raise GanvasError(
                 f"Only {len(shown)} of {self.n} faces have {self.attribute} after the edit, and {MIN_FACES} are needed: use more"
                 " faces, a larger change, or another change beside it."
             )
-        return moves[shown].mean(0), len(shown)
+        mean = moves[shown].mean(0)
+        changes = [
+            self._read(self._draw_moved(picture, ws, mean)) - self._read(picture)
+            for picture, ws in zip(before, codes, strict=True)
+        ]
+        changed = math.fsum(changes) / self.n
+        if changed < MIN_READING:
+            raise GanvasError(
+                f"The mean of {len(shown)} moves for {self.attribute} changes its reading by {changed:.2f} σ: {MIN_READING} are"
+                " needed."
+            )
+        return mean.cpu(), len(shown), changed
 
-    @torch.no_grad()
-    def measure_change(self, move: Float[Tensor, "num_ws w_dim"]) -> float:
-        """Measure the mean change of the reading when ``move`` is added to the faces' codes, in standard deviations."""
-        after = [self._read(self._draw_moved(k, move)) for k in range(self.n)]
-        before = [self._read(self._draw(self.find_face(k))) for k in range(self.n)]
-        return (math.fsum(after) - math.fsum(before)) / self.n
-
-    def _draw_moved(self, k: int, move: Float[Tensor, "num_ws w_dim"]) -> Images:
-        """Draw face ``k`` with a move in its region."""
-        ws = self.find_face(k)
-        return blend_edit(self._draw(ws), self._draw(ws + move.to(ws)), self.regions)
-
-    def _name_shard(self, k: int) -> str:
-        return f"local-{self.attribute}-{k:05d}.safetensors"
-
-    def _load_face(self, k: int) -> Tensor | None:
-        tensors = Store(self.out).load(self._name_shard(k), self.describe(), "moves", 1)
-        return None if tensors is None else tensors["moves"]
+    def _draw_moved(self, before: Images, ws: WPlus, move: Float[Tensor, "num_ws w_dim"]) -> Images:
+        """Draw a face with a move in its region."""
+        return blend_edit(before, self._draw(ws + move), self.regions)
 
     def _draw(self, ws: WPlus) -> Images:
         return self.generator.synthesis(ws, resolution=min(SIDE, self.generator.resolution)).float()
@@ -228,37 +200,32 @@ class LocalMoveRun:
 
 
 @torch.no_grad()
-def add_local_moves(editor: CompactEditor, runs: list[LocalMoveRun]) -> CompactEditor:
-    """Return a copy of an editor that moves the attributes of ``runs`` locally.
+def add_local_moves(editor: CompactEditor, runs: Sequence[LocalMoveRun]) -> CompactEditor:
+    """Return a copy of an editor that moves the attributes of ``runs`` locally, beside those that it moves so already.
 
     A change of 1 moves the scorer's reading by 1 in the mean over faces, as far as that is linear: it is measured with the whole
-    mean of a run's moves, on its own faces. Raises GanvasError for an attribute of two runs, as ``average_moves``, and
-    for moves that hardly change what is read.
+    mean of a run's moves, on its own faces. Raises GanvasError for an attribute of two runs, and as ``average_moves``.
     """
-    names = [run.attribute for run in runs]
-    if len(set(names)) != len(names) or not names:
-        raise GanvasError(f"Name each attribute once, and at least one, not {names}.")
+    check_runs(runs)
     kept = [] if editor.local_moves is None else editor.local_moves
     moves = dict(zip(editor.options.get("local", ()), kept, strict=True))
-    own = torch.ones(len(editor.attributes)) if editor.responses is None else editor.responses.clone()
-    changes: dict[str, float] = {}
+    report = {key: dict(editor.report.get(key, {})) for key in ("local_change", "local_faces")}
     for run in runs:
-        mean, shown = run.average_moves()
-        changes[run.attribute] = run.measure_change(mean)
-        if changes[run.attribute] < MIN_READING:
-            raise GanvasError(
-                f"The mean of {shown} moves for {run.attribute} changes its reading by {changes[run.attribute]:.2f} σ:"
-                f" {MIN_READING} are needed."
-            )
-        moves[run.attribute] = (mean / changes[run.attribute]).to(editor.probe.weight)
-    for name, move in moves.items():
-        k = editor.attributes.index(name)
-        own[k] = (move.mean(0) @ editor.probe.weight[:, k]).clamp(min=MIN_RESPONSE)
+        mean, faces, changed = run.average_moves()
+        moves[run.attribute] = (mean / changed).to(editor.probe.weight)
+        report["local_change"][run.attribute] = round(changed, 4)
+        report["local_faces"][run.attribute] = faces
     options = {**editor.options, "local": list(moves), "local_limit": LOCAL_LIMIT}
-    report = {**editor.report.get("local_change", {}), **{name: round(change, 4) for name, change in changes.items()}}
-    metadata = replace(collect_metadata(editor), options=options, report={**editor.report, "local_change": report})
-    parts = CompactNetworks(editor.encoder, editor.decoder, editor.reader)
-    copy = CompactEditor(metadata, editor.pca, parts, own, torch.stack(list(moves.values())))
+    metadata = replace(collect_metadata(editor), options=options, report={**editor.report, **report})
+    networks = copy.deepcopy(CompactNetworks(editor.encoder, editor.decoder, editor.reader))
+    localized = CompactEditor(metadata, editor.pca, networks, editor.responses, torch.stack(list(moves.values())))
     for buffer in ("doubt", "moves"):
-        copy.get_buffer(buffer).copy_(editor.get_buffer(buffer))
-    return copy.to(editor.get_buffer("moves").device)
+        localized.get_buffer(buffer).copy_(editor.get_buffer(buffer))
+    return localized.to(editor.get_buffer("moves").device)
+
+
+def check_runs(runs: Sequence[LocalMoveRun]) -> None:
+    """Raise GanvasError where there is no run, or two of one attribute."""
+    names = [run.attribute for run in runs]
+    if len({*names}) != len(names) or not names:
+        raise GanvasError(f"Name each attribute once, and at least one, not {names}.")
