@@ -130,6 +130,8 @@ def test_several_attributes_move_at_once(editor):
 
 def test_rows_of_a_code_move_alike(editor):
     ws = WS + torch.randn(WS.shape, generator=torch.Generator().manual_seed(0)) / 4
+    if editor.options.get("keep_typical"):
+        pytest.skip("keeps each row typical by itself")
     shift = editor.edit(ws, {"Striped": 1.0}) - ws
     shift = shift[:, shift.abs().amax((0, 2)) > 0]  # all rows, but for methods that choose some
     torch.testing.assert_close(shift, shift[:, :1].expand_as(shift), atol=1e-5, rtol=0)
@@ -313,7 +315,10 @@ def test_damaged_files_are_refused_in_one_line(editor, tmp_path):
         for wrong in (None, tensor[:-1].clone(), tensor.double() if tensor.dtype != torch.float64 else tensor.int()):
             others = {key: value for key, value in tensors.items() if key != name}
             save_tensors(bad, others if wrong is None else others | {name: wrong}, metadata)
-            if name.startswith("editor.") or wrong is None or len(wrong) < len(tensor):
+            is_shorter = wrong is not None and len(wrong) < len(tensor)
+            if is_shorter and name == "editor.p_whitening":
+                continue  # of any number of components
+            if name.startswith("editor.") or wrong is None or is_shorter:
                 refused()
     for name in metadata:
         save_tensors(bad, tensors, {key: value for key, value in metadata.items() if key != name})

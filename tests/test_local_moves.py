@@ -34,8 +34,10 @@ def lower_half(monkeypatch) -> None:
 
 
 def spoil(editor: CompactEditor) -> CompactEditor:
-    """Return a copy whose move for stripes brightens the upper half, too."""
+    """Return a copy whose edits are straight, and whose move for stripes brightens the upper half, too."""
     spoiled = copy.deepcopy(editor)
+    spoiled.p_mean = spoiled.p_whitening = spoiled.p_slope = None
+    spoiled.options = {**spoiled.options, "keep_typical": False}
     moves, names = spoiled.get_buffer("moves"), spoiled.attributes
     moves[names.index("Striped")] += moves[names.index("Bright")]
     return spoiled

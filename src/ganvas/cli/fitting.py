@@ -253,7 +253,7 @@ def localize(
     runs = [
         local_moves.LocalMoveRun(loaded, network, judge, n, work, name, steps, change, others) for name in attribute
     ]
-    local_moves.check_runs(runs)
+    local_moves.check_runs(loaded, runs)
     for run in runs:
         with show_count(f"Faces, {run.attribute}") as progress:
             run.make_missing(progress)

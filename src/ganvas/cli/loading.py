@@ -243,11 +243,12 @@ def load_compact_editor(
     editor: str, generator: str, scorer: str | None, device: str, dtype: str
 ) -> tuple[CompactEditor, Generator, Scorer]:
     """Load a compact editor, its generator and a scorer. Raises GanvasError for an editor of another method."""
-    judge, network = load_scorer_for(generator, scorer, device), load_generator_only(generator, device, dtype)
-    loaded = editors.load_editor(editor, network)
+    loaded = editors.load_editor(editor)
     if not isinstance(loaded, CompactEditor):
-        raise GanvasError(f"Editor {editor!r} is of the method {loaded.method!r}: a compact one is needed.")
-    return loaded, network, judge
+        raise GanvasError(f"Editor {editor!r} is of the method {loaded.method!r}: fit one with `ganvas fit compact`.")
+    judge, network = load_scorer_for(generator, scorer, device), load_generator_only(generator, device, dtype)
+    editors.check_generator(f"Editor {editor!r}", loaded.generator_name, loaded.generator, network)
+    return loaded.to(network.device), network, judge
 
 
 def check_draws_faces(generator: str) -> None:

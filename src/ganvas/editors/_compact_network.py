@@ -53,6 +53,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "entailed": ENTAILED,
         "max_move_length": 12.0,
         "max_unit_length": 3.0,
+        "keep_typical": True,
         "details": DETAILS,
     },
 }
@@ -104,6 +105,7 @@ class CompactConfig:
     ``max_move_length``: the largest Mahalanobis length of a move, all its changes together, before truncation; None: any.
     ``max_unit_length``: the largest Mahalanobis length of a change of 1; where holding other readings would make it longer, they
     are held less; without ``hold`` nothing is held, and it does nothing. None: any.
+    ``keep_typical``: edited codes are kept as typical as they were, in P (``ganvas.data.p_space``); needs ``residual``.
     ``details``: attributes whose moves leave the first ``coarse_rows`` rows of W+ as they are, those below COARSE_RESOLUTION
     pixels, where poses and shapes are decided; names that weren't labelled are passed over.
     ``correlated``: whether (5) is over the first K codes, those of the "attributes", or over all "codes".
@@ -132,6 +134,7 @@ class CompactConfig:
     entailed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     max_move_length: Annotated[Positive | None, BeforeValidator(_parse_none)] = None
     max_unit_length: Annotated[Positive | None, BeforeValidator(_parse_none)] = None
+    keep_typical: Flag = False
     details: tuple[str, ...] = ()
     coarse_rows: Natural = 0
     seed: Natural = 0
@@ -158,6 +161,8 @@ class CompactConfig:
             raise GanvasError(
                 "residual keeps what lies beyond the components already: set residual=false or keep_beyond=false."
             )
+        if self.keep_typical and not self.residual:
+            raise GanvasError("keep_typical needs residual: set keep_typical=false or residual=true.")
         if self.max_move_length is not None and not self.residual:
             raise GanvasError("max_move_length needs residual: set max_move_length=none or residual=true.")
 
@@ -183,7 +188,7 @@ def parse_recipe(recipe: str | Mapping[str, Any], options: Mapping[str, Any]) ->
     # A recipe's aim needs hold, its truncation and bound the residual, and keep_beyond none: else they are dropped.
     if _parse_none(merged.get("hold")) is None and "aim" not in options:
         merged.pop("aim", None)
-    without = ("keep_beyond",) if merged.get("residual", True) else ("truncation", "max_move_length")
+    without = ("keep_beyond",) if merged.get("residual", True) else ("truncation", "max_move_length", "keep_typical")
     for name in without:
         if name not in options:
             merged.pop(name, None)

@@ -31,8 +31,8 @@ rare attribute, most of the variance of a normal score is among faces without it
 codes, where faces come apart, ``truncation`` moves everything but the changed attributes towards the mean of W, the more
 the larger the change (``shrink_to_shell``).
 
-Directions of W end, too: no move is longer than ``max_move_length``, however large the changes, and an edit that is shortened
-says so.
+Directions of W end, too: no move is longer than ``max_move_length``, however large the changes. With ``keep_typical`` edited
+codes also stay as typical in P as they were (``ganvas.data.p_space``). An edit that is shortened says so.
 
 Moves for ``details``, such as hair's colour, are those of W in all rows of W+ but the coarse ones: poses and shapes stay.
 Moves for attributes in the option ``local``, such as glasses, are directions of W+ that change one region of pictures only, and
@@ -46,8 +46,10 @@ on held-out codes. No move is longer than ``MAX_LENGTH``; an attribute that then
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from types import MappingProxyType
 from typing import Any, final
 
 import torch
@@ -57,6 +59,7 @@ from torch import Tensor
 from ganvas.data import probe
 from ganvas.data.correlation import correlate_pairs
 from ganvas.data.dataset import LatentDataset
+from ganvas.data.p_space import PSpace
 from ganvas.data.pca import PCA, fit_pca
 from ganvas.editors._compact_moves import (
     MIN_RESPONSE,
@@ -113,6 +116,7 @@ OPTIONS_BEFORE = {
     "entailed": {},
     "max_move_length": None,
     "max_unit_length": None,
+    "keep_typical": False,
     "details": (),
     "coarse_rows": 0,
     "keep_beyond": False,
@@ -122,6 +126,8 @@ OPTIONS_BEFORE = {
     "slope": SLOPE,
 }
 """Options that files of before don't have, as those files were made: their recipe "paper" is today's "paper-text"."""
+OPTIONAL_TENSORS = ("responses", "local_moves", "p_mean", "p_whitening", "p_slope")
+"""Tensors that some editors have."""
 READER_WIDTH, READER_STEPS = 128, 1200
 """The width and the most steps of the network that predicts scores; fewer steps for few codes."""
 
@@ -145,15 +151,19 @@ class CompactEditor(Editor):
     """How far a change of 1 moves each reading by compact codes (K,), where moves are calibrated in pictures; None: by 1."""
     local_moves: Float[Tensor, "local num_ws w_dim"] | None
     """What a change of 1 adds to each row of W+, for each attribute of the option ``local``; None: there are none."""
+    p_mean: Tensor | None
+    p_whitening: Float[Tensor, "whitened w_dim"] | None
+    p_slope: Tensor | None
+    """``mean``, ``whitening`` and ``slope`` (1,) of P (``PSpace``), where the option ``keep_typical`` is on."""
 
     def __init__(
         self,
         metadata: EditorMetadata,
         pca: PCA,
         parts: CompactNetworks,
-        responses: Tensor | None = None,
-        local_moves: Tensor | None = None,
+        optional: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> None:
+        """Build the editor; ``optional`` has those of ``OPTIONAL_TENSORS`` that it has."""
         super().__init__()
         self.set_metadata(metadata)
         for field in fields(PCA):
@@ -162,8 +172,8 @@ class CompactEditor(Editor):
         self.eval()  # the reader has dropout
         self.register_buffer("doubt", torch.zeros(len(metadata.attributes)))
         self.register_buffer("moves", torch.eye(len(metadata.attributes), parts.encoder.linears[-1].out_features))
-        self.register_buffer("responses", responses)
-        self.register_buffer("local_moves", local_moves)
+        for name in OPTIONAL_TENSORS:
+            self.register_buffer(name, optional.get(name))
         self.shell = _build_shell(self)
         self.register_load_state_dict_post_hook(_rebuild_shell)
 
@@ -171,6 +181,13 @@ class CompactEditor(Editor):
     def pca(self) -> PCA:
         """The principal components of W."""
         return PCA(**{field.name: self.get_buffer(field.name) for field in fields(PCA)})
+
+    @property
+    def p_space(self) -> PSpace | None:
+        """The space in which edited codes stay typical; None: edits are straight."""
+        if self.p_mean is None or self.p_whitening is None or self.p_slope is None:
+            return None
+        return PSpace(self.p_mean, self.p_whitening, float(self.p_slope))
 
     @accept_any_float()
     def encode(self, w: W) -> Codes:
@@ -217,13 +234,20 @@ class CompactEditor(Editor):
 
     @accept_any_float()
     def shift_rows(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
-        """Return the shift by compact codes, without the changes of details in the coarse rows, plus that by local moves.
+        """Return the shift by compact codes and by local moves whose codes stay typical, where the editor keeps them so.
 
         Raises GanvasError for codes of another number of rows than the local moves have.
         """
-        columns = self._local_columns
-        if self.local_moves is None or not changes[:, columns].any():
+        shift = self._shift_straight(ws, changes)
+        return shift if self.p_space is None else self.p_space.keep_typical(ws, shift)
+
+    def _shift_straight(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
+        """Return the shift by compact codes, without the changes of details in the coarse rows, plus that by local moves."""
+        if self.local_moves is None:
             return self._shift_codes(ws, changes)
+        columns = self._local_columns
+        if not changes[:, columns].any():
+            return self._limit_length(self._shift_codes(ws, changes))
         if ws.shape[1] != self.local_moves.shape[1]:
             raise GanvasError(
                 f"{', '.join(self.options['local'])} move codes of {self.local_moves.shape[1]} rows, not of {ws.shape[1]}."
@@ -234,8 +258,8 @@ class CompactEditor(Editor):
         shift = torch.where(changed, self._shift_codes(ws, by_codes), 0)
         return self._limit_length(shift + torch.tensordot(local, self.local_moves.to(local), 1))
 
-    def _limit_length(self, shift: Float[Tensor, "n num_ws w_dim"]) -> Float[Tensor, "n num_ws w_dim"]:
-        """Shorten shifts whose rows have a Mahalanobis length above ``max_move_length`` in the mean."""
+    def _limit_length(self, shift: Float[Tensor, "n rows w_dim"]) -> Float[Tensor, "n rows w_dim"]:
+        """Shorten shifts whose rows have a Mahalanobis length above ``max_move_length`` within the components, in the mean."""
         longest = update_options(self.options).get("max_move_length")
         if not longest:
             return shift
@@ -259,7 +283,8 @@ class CompactEditor(Editor):
         lies within the components. Of a code with different rows
         the mean is used, and every row moves alike. After +2 and then -2 the attribute's reading is back, but what was
         truncated isn't: edit the original code instead. An attribute with a change of 0 isn't held constant; it may change
-        like one that isn't named. Local moves are of the rows of W+: here, compact codes move for all attributes.
+        like one that isn't named. Local moves are of the rows of W+: here, compact codes move for all attributes,
+        and ``keep_typical`` does nothing.
         """
         return self.shift_named(w, changes, self.shell.add_protected(changes.abs()))
 
@@ -304,6 +329,7 @@ def fit(
     a = a if config.max_score is None else a.clamp(-config.max_score, config.max_score)
     rows, held = (index.to(generator.device) for index in data.split(TRAINING_SHARE, config.seed))
     config = fit_to_data(config, w[rows], a.shape[1])
+    space = PSpace.fit(w[rows], generator.w_slope) if config.keep_typical else None
     if set(config.details) & set(data.attributes):
         config = replace(config, coarse_rows=sum(side < COARSE_RESOLUTION for side in generator.row_resolutions))
     pca = fit_pca(w[rows[: config.pca_codes]], config.components)
@@ -315,11 +341,15 @@ def fit(
     reader = fit_latent_classifier(x[rows] / deviations, a[rows], READER_WIDTH, steps, config.seed)
     with torch.no_grad():
         stored_options = {"recipe": find_recipe_name(recipe)} | _to_json(asdict(config))
-        editor = CompactEditor(
-            build_metadata("compact", data, generator, stored_options, {}),
-            pca,
-            CompactNetworks(encoder, decoder, reader),
-        )
+        optional = {}
+        if space is not None:
+            optional = {
+                "p_mean": space.mean,
+                "p_whitening": space.whitening,
+                "p_slope": torch.tensor([space.slope]).to(w),
+            }
+        metadata = build_metadata("compact", data, generator, stored_options, {})
+        editor = CompactEditor(metadata, pca, CompactNetworks(encoder, decoder, reader), optional)
         editor.get_buffer("doubt").copy_((editor.predict_scores(w[held]) - a[held]).square().mean(0).sqrt())
         aims = _fit_aims(data, w, rows) if config.aim == "probability" else editor.probe.weight
         weights = None if config.hold is None else compute_held_weights(config, data.attributes).to(w)
@@ -331,23 +361,36 @@ def fit(
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> CompactEditor:
     """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-    local = tensors.get("local_moves")
-    shape = None if local is None else local.shape
-    return restore_editor(lambda: _build_empty(metadata, "responses" in tensors, shape), tensors, metadata.method)
+    shapes = {name: tensors[name].shape for name in OPTIONAL_TENSORS if name in tensors}
+    editor = restore_editor(lambda: _build_empty(metadata, shapes), tensors, metadata.method)
+    if editor.p_space and not 0 < editor.p_space.slope <= 1:
+        raise GanvasError(f"The slope of P must be above 0 and at most 1, not {editor.p_space.slope:g}.")
+    return editor
 
 
-def _build_empty(metadata: EditorMetadata, calibrated: bool, local: torch.Size | None) -> CompactEditor:
-    """Build an editor by ``metadata.options``, on the "meta" device."""
+def copy_editor(editor: CompactEditor, metadata: EditorMetadata, tensors: Mapping[str, Tensor]) -> CompactEditor:
+    """Copy an editor, all of its tensors too, with other metadata and with ``tensors`` instead of those of these names."""
+    copied = copy.deepcopy(editor)
+    copied.set_metadata(metadata)
+    for name, tensor in tensors.items():
+        copied.register_buffer(name, tensor.detach().clone())
+    copied.shell = _build_shell(copied)
+    return copied.to(editor.get_buffer("moves").device)
+
+
+def _build_empty(metadata: EditorMetadata, shapes: Mapping[str, torch.Size]) -> CompactEditor:
+    """Build an editor by ``metadata.options``, on the "meta" device; ``shapes``: of the optional tensors that its file has."""
     config = parse_stored_options(metadata.options)
     w_dim, k = metadata.probe.weight.shape
     sizes = (config.components, config.dim), (config.dim, config.components)
     encoder, decoder = (Perceptron(*size, config.width, config.depth, config.path, config.slope) for size in sizes)
     pca = PCA(torch.empty(w_dim), torch.empty(config.components, w_dim), torch.empty(w_dim))
     parts = CompactNetworks(encoder, decoder, LatentClassifier(config.components, k, READER_WIDTH))
-    check_local_options(metadata, local)
-    return CompactEditor(
-        metadata, pca, parts, torch.empty(k) if calibrated else None, None if local is None else torch.empty(local)
-    )
+    check_local_options(metadata, shapes.get("local_moves"))
+    check_p_options(metadata, shapes)
+    if "responses" in shapes:
+        shapes = {**shapes, "responses": torch.Size((k,))}
+    return CompactEditor(metadata, pca, parts, {name: torch.empty(shape) for name, shape in shapes.items()})
 
 
 def check_local_options(metadata: EditorMetadata, shape: torch.Size | None) -> None:
@@ -364,6 +407,17 @@ def check_local_options(metadata: EditorMetadata, shape: torch.Size | None) -> N
     is_limit = isinstance(limit, int | float) and not isinstance(limit, bool) and 0 < limit < float("inf")
     if names and not is_limit:
         raise GanvasError(f"The limit of local moves must be a number above 0, not {limit!r}.")
+
+
+def check_p_options(metadata: EditorMetadata, shapes: Mapping[str, torch.Size]) -> None:
+    """Raise GanvasError where an editor's option ``keep_typical`` and the shapes of its tensors of P don't fit each other."""
+    w_dim = metadata.probe.weight.shape[0]
+    found = {name: tuple(shapes[name]) for name in ("p_mean", "p_whitening", "p_slope") if name in shapes}
+    whitened = found.get("p_whitening", (0,))[0]
+    needed = {"p_mean": (w_dim,), "p_whitening": (whitened, w_dim), "p_slope": (1,)}
+    is_kept = metadata.options.get("keep_typical", False)
+    if found != (needed if is_kept else {}) or whitened > w_dim:
+        raise GanvasError(f"The tensors of P don't fit W of {w_dim} dimensions, or the option keep_typical={is_kept}.")
 
 
 def parse_stored_options(options: Mapping[str, Any]) -> CompactConfig:

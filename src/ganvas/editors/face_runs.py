@@ -21,11 +21,12 @@ from ganvas.progress import Progress
 from ganvas.scorers.base import Scorer
 
 MIN_FACES = 8
+"""The least number of faces of which a mean says something."""
 
 
 @dataclass(frozen=True)
 class FaceRun(ABC):
-    """What ``measure_face`` returns for ``n`` faces, in the folder ``out``; engines call ``make_shard``, for one face."""
+    """A resumable measurement of ``n`` faces, in a file a face in the folder ``out``; engines call ``make_shard``."""
 
     editor: CompactEditor
     generator: Generator
@@ -34,11 +35,11 @@ class FaceRun(ABC):
     out: str | Path
 
     kind: ClassVar[str]
-    """What shards hold, in their origin and, without spaces, in their names."""
+    """What shards hold, as it is named in them."""
     version: ClassVar[int] = 1
     """To be raised with a change of what ``measure_face`` computes."""
-    tensor: ClassVar[str]
-    """The name of the tensor that a whole shard has one row of."""
+    tensors: ClassVar[tuple[str, ...]]
+    """The names of the tensors that ``measure_face`` returns."""
 
     def __post_init__(self) -> None:
         if self.n < MIN_FACES:
@@ -88,4 +89,5 @@ class FaceRun(ABC):
         return f"{self.kind.replace(' ', '-')}-{k:05d}.safetensors"
 
     def _load_face(self, k: int) -> dict[str, Tensor] | None:
-        return Store(self.out).load(self.name_shard(k), self.describe(), self.tensor, 1)
+        face = Store(self.out).load(self.name_shard(k), self.describe(), self.tensors[0], 1)
+        return None if face is None or face.keys() != {*self.tensors} else face

@@ -26,7 +26,7 @@ from ganvas.editors._compact_moves import (
     solve_within,
 )
 from ganvas.editors.base import collect_metadata, format_report
-from ganvas.editors.compact import CompactEditor, CompactNetworks, compute_held_weights, parse_stored_options
+from ganvas.editors.compact import CompactEditor, compute_held_weights, copy_editor, parse_stored_options
 from ganvas.editors.face_runs import MIN_FACES, FaceRun
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator, map_seeds
@@ -43,7 +43,7 @@ class ResponseRun(FaceRun):
     """The responses of ``n`` faces to a change of ±1 of each attribute."""
 
     kind = "responses"
-    tensor = "responses"
+    tensors = ("responses",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -111,12 +111,8 @@ def calibrate_moves_in_pictures(
         ),
     }
     metadata = replace(collect_metadata(editor), report={**editor.report, **measured})
-    parts = CompactNetworks(editor.encoder, editor.decoder, editor.reader)
     moved = measure_moves(calibration, moves).response.clamp(min=MIN_RESPONSE)
-    copy = CompactEditor(metadata, editor.pca, parts, moved)
-    copy.get_buffer("doubt").copy_(editor.get_buffer("doubt"))
-    copy.get_buffer("moves").copy_(moves)
-    return copy.to(editor.get_buffer("moves").device)
+    return copy_editor(editor, metadata, {"moves": moves, "responses": moved})
 
 
 def correct_readings(

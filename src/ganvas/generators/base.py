@@ -51,6 +51,8 @@ class Generator(nn.Module, ABC):
     """Whether rows of a StyleGAN2's codes and directions, of any number, mean something here, by their resolution."""
     w_avg: Tensor
     """The mean of W, shape (w_dim,): the centre of truncation."""
+    w_slope: float = 1.0
+    """The slope of the leaky ReLU whose output W is; 1 where W is no output of one."""
     fingerprint: str
     """sha256 of the float32 weights in the order of their names: the identity that editors, labels and recipes carry."""
 

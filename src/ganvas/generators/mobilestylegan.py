@@ -50,6 +50,8 @@ class MobileStyleGAN(Generator):
     channel by channel, so that the inverse wavelet transform reads contiguous memory.
     """
 
+    w_slope = 0.2
+
     def __init__(self, state: Mapping[str, Tensor], name: str, dtype: torch.dtype = torch.float32) -> None:
         """Raise GanvasError where ``state`` isn't the weights of such a network."""
         super().__init__()

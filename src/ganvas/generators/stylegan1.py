@@ -122,6 +122,7 @@ class StyleGAN1(Generator):
     """
 
     has_stylegan2_rows = False
+    w_slope = 0.2
 
     def __init__(
         self,

@@ -11,7 +11,6 @@ such as where a composite has a seam, cancels in the mean.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from ganvas.control.refinement import DEFAULT_CORRECTIONS, refine_changes
 from ganvas.editors.base import collect_metadata
-from ganvas.editors.compact import CompactEditor, CompactNetworks
+from ganvas.editors.compact import CompactEditor, copy_editor
 from ganvas.editors.face_runs import MIN_FACES, FaceRun
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import map_seeds
@@ -67,7 +66,7 @@ class LocalMoveRun(FaceRun):
     beside: Mapping[str, float] = field(default_factory=dict)
 
     kind = "local moves"
-    tensor = "moves"
+    tensors = ("moves", "codes")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -206,7 +205,7 @@ def add_local_moves(editor: CompactEditor, runs: Sequence[LocalMoveRun]) -> Comp
     A change of 1 moves the scorer's reading by 1 in the mean over faces, as far as that is linear: it is measured with the whole
     mean of a run's moves, on its own faces. Raises GanvasError for an attribute of two runs, and as ``average_moves``.
     """
-    check_runs(runs)
+    check_runs(editor, runs)
     kept = [] if editor.local_moves is None else editor.local_moves
     moves = dict(zip(editor.options.get("local", ()), kept, strict=True))
     report = {key: dict(editor.report.get(key, {})) for key in ("local_change", "local_faces")}
@@ -215,17 +214,15 @@ def add_local_moves(editor: CompactEditor, runs: Sequence[LocalMoveRun]) -> Comp
         moves[run.attribute] = (mean / changed).to(editor.probe.weight)
         report["local_change"][run.attribute] = round(changed, 4)
         report["local_faces"][run.attribute] = faces
-    options = {**editor.options, "local": list(moves), "local_limit": LOCAL_LIMIT}
+    options = {**editor.options, "local": list(moves), "local_limit": editor.options.get("local_limit", LOCAL_LIMIT)}
     metadata = replace(collect_metadata(editor), options=options, report={**editor.report, **report})
-    networks = copy.deepcopy(CompactNetworks(editor.encoder, editor.decoder, editor.reader))
-    localized = CompactEditor(metadata, editor.pca, networks, editor.responses, torch.stack(list(moves.values())))
-    for buffer in ("doubt", "moves"):
-        localized.get_buffer(buffer).copy_(editor.get_buffer(buffer))
-    return localized.to(editor.get_buffer("moves").device)
+    return copy_editor(editor, metadata, {"local_moves": torch.stack(list(moves.values()))})
 
 
-def check_runs(runs: Sequence[LocalMoveRun]) -> None:
-    """Raise GanvasError where there is no run, or two of one attribute."""
+def check_runs(editor: CompactEditor, runs: Sequence[LocalMoveRun]) -> None:
+    """Raise GanvasError where there is no run, two are of one attribute, or one is of another editor."""
+    if any(run.editor is not editor for run in runs):
+        raise GanvasError("Local moves are added to the editor whose edits they were learned from, not to another one.")
     names = [run.attribute for run in runs]
     if len({*names}) != len(names) or not names:
         raise GanvasError(f"Name each attribute once, and at least one, not {names}.")

@@ -81,6 +81,8 @@ class StyleGAN2(Generator):
     ``state`` holds float32 (or float16) weights by the names of ``shape.list_weight_shapes()``.
     """
 
+    w_slope = 0.2
+
     def __init__(
         self,
         state: Mapping[str, Tensor],

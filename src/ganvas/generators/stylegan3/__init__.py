@@ -43,6 +43,7 @@ class StyleGAN3(Generator):
     """
 
     has_stylegan2_rows = False
+    w_slope = 0.2
 
     transform: Tensor
     """The matrix (3, 3) that the places of pixels are multiplied by, in homogeneous coordinates whose unit is the picture's
