@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fitted_editors import compact
+from fitted_editors import compact, labels
 from planted_truth import TOY
+from typer.testing import CliRunner
 
 from ganvas import load_editor, load_scorer, sample
-from ganvas.editors import save
+from ganvas.cli import app
+from ganvas.editors import fit, save
 from ganvas.editors._compact_moves import solve_split_changes, split_changes
 from ganvas.editors.base import collect_metadata
 from ganvas.editors.compact import CompactEditor, from_tensors
@@ -20,6 +22,7 @@ from ganvas.editors.picture_calibration import ResponseRun
 from ganvas.errors import GanvasError
 from ganvas.generators import regions
 from ganvas.generators.regions import Region
+from ganvas.io.store import Store
 from ganvas.training.local_moves import LocalMoveRun, add_local_moves
 
 SCORER = load_scorer("toy")
@@ -94,11 +97,19 @@ def test_no_move_is_longer_than_the_longest(localized):
         {"Striped": 50.0},
         {"Striped": -40.0, "Red": 40.0},
         {"Red": 40.0, "Striped": 0.1},
+        {"Red": 40.0, "Big": -6.0},
     ):
         shift = short.edit_quietly(ws, changes) - ws
         whitened = (shift @ short.pca.components.T / short.shell.deviations).norm(dim=2).mean(1)
         assert (whitened <= 2.0 + 1e-4).all(), changes
     torch.testing.assert_close(short.edit_quietly(ws, {"Striped": 1e-3}), local.edit_quietly(ws, {"Striped": 1e-3}))
+
+
+def test_a_code_moves_the_same_beside_one_that_moves_locally(localized):
+    _, local = localized
+    short, ws = load_with(local, {**local.options, "max_move_length": 2.0}), sample(TOY, 3, 1.0, 3)
+    mixed = short.edit_quietly(ws, {"Red": 6.0, "Big": -6.0, "Striped": torch.tensor([1.0, 0.0, 0.0])})
+    torch.testing.assert_close(mixed[1:], short.edit_quietly(ws[1:], {"Red": 6.0, "Big": -6.0}))
 
 
 @pytest.mark.parametrize("change", [0.5, -1.5, 2.0, 2.4, 4.0])
@@ -176,6 +187,38 @@ def test_a_run_that_stopped_goes_on_and_refuses_what_is_missing(lower_half, tmp_
     assert done[0] == 1
     learned, again = whole.load_tensors(), part.load_tensors()
     assert all(torch.equal(again[name], tensor) for name, tensor in learned.items())
+    # A shard of another version, without the codes, is made again.
+    Store(part.out).save(part.name_shard(2), {"moves": learned["moves"][2:3]}, part.describe())
+    with pytest.raises(GanvasError, match="local-Striped-00002"):
+        part.load_tensors()
+    part.make_missing()
+    assert torch.equal(part.load_tensors()["codes"], learned["codes"])
+
+
+def test_the_command_learns_goes_on_and_says_from_how_many_faces(lower_half, tmp_path):
+    save(spoil(compact()), tmp_path / "editor.safetensors")
+    words = ["localize", str(tmp_path / "editor.safetensors"), "--generator", "toy", "--scorer", "toy", "-n", "8"]
+    words += [
+        "--change",
+        "3",
+        "--steps",
+        "10",
+        "--work",
+        str(tmp_path / "work"),
+        "--out",
+        str(tmp_path / "local.safetensors"),
+    ]
+    result = CliRunner().invoke(app, [*words, "--attribute", "Striped"])
+    assert result.exit_code == 0, result.output
+    assert "of 8 faces" in result.output and len([*(tmp_path / "work").iterdir()]) == 8
+    made = (tmp_path / "local.safetensors").read_bytes()
+    assert CliRunner().invoke(app, [*words, "--attribute", "Striped"]).exit_code == 0
+    assert (tmp_path / "local.safetensors").read_bytes() == made
+    twice = CliRunner().invoke(app, [*words, "--attribute", "Striped", "--attribute", "Striped"])
+    assert isinstance(twice.exception, GanvasError) and "once" in str(twice.exception)
+    save(fit("mean_difference", labels(), TOY), tmp_path / "editor.safetensors")
+    other = CliRunner().invoke(app, [*words, "--attribute", "Striped"])
+    assert isinstance(other.exception, GanvasError) and "ganvas fit compact" in str(other.exception)
 
 
 def test_what_cannot_be_local_is_one_line(lower_half, localized, tmp_path):

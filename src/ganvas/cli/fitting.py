@@ -232,10 +232,13 @@ def localize(
     generator: Annotated[str, typer.Option(help="Its generator, a name or a file.")] = "ffhq",
     scorer: ScorerName = None,
     n: Annotated[int, typer.Option("-n", help="How many faces for each attribute.")] = 64,
-    change: Annotated[float, typer.Option(help="The change in σ that shows the attribute; it is refined.")] = 1.5,
+    change: Annotated[float, typer.Option(help="The change in σ that refining begins with.")] = 1.5,
     beside: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=σ", help="Change this, too, as sunglasses need glasses: Eyeglasses=2. Repeatable."),
+        typer.Option(
+            metavar="NAME=σ",
+            help="Change this, too, under each --attribute, as sunglasses need glasses: Eyeglasses=2. Repeatable.",
+        ),
     ] = None,
     steps: Annotated[int, typer.Option(help="Steps of optimisation for each face.")] = 40,
     device: Device = "cpu",

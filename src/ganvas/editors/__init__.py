@@ -51,7 +51,9 @@ __all__ = [
     "save",
 ]
 
-NO_METHODS = frozenset("base composed editor_files extended face_runs masked picture_calibration published".split())
+NO_METHODS = frozenset(
+    {"base", "composed", "editor_files", "extended", "face_runs", "masked", "picture_calibration", "published"}
+)
 """Public modules of this package that fit nothing."""
 MIN_CORRELATION = 0.2
 """The correlation with labels of held-out codes below which an attribute counts as hardly learned."""

@@ -24,7 +24,7 @@ MIN_FACES = 8
 """The least number of faces of which a mean says something."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FaceRun(ABC):
     """A resumable measurement of ``n`` faces, in a file a face in the folder ``out``; engines call ``make_shard``."""
 

@@ -38,7 +38,7 @@ CODES = 512
 Responses = Float[Tensor, "faces moved read"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ResponseRun(FaceRun):
     """The responses of ``n`` faces to a change of ±1 of each attribute."""
 

@@ -52,7 +52,7 @@ MIN_READING = 0.5
 """The least change of the reading, in standard deviations, by the mean of the moves: with less, there is nothing to see."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LocalMoveRun(FaceRun):
     """The local moves of ``n`` faces for an attribute.
 
@@ -75,7 +75,9 @@ class LocalMoveRun(FaceRun):
         if self.change <= 0:
             raise GanvasError(f"The change must be above 0, since what faces lack is added, not {self.change:g}.")
         if self.attribute in self.beside:
-            raise GanvasError(f"{self.attribute} can't be beside itself: name another attribute, or none.")
+            raise GanvasError(
+                f"{self.attribute} can't be beside itself: name another attribute, or learn them one after the other."
+            )
         for name in (self.attribute, *self.beside):
             for known in (self.editor.attributes, self.scorer.attributes):
                 if name not in known:
