@@ -15,13 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
+import ganvas
 from ganvas import cli, generators
 from ganvas.checkpoints import load
 from ganvas.checkpoints.load import load_generator
 from ganvas.cli import options
 from ganvas.data.codes import load_codes, save_codes
 from ganvas.data.label_files import read_label_header
-from ganvas.errors import GanvasError
+from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import sample
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.images import read_picture
@@ -67,6 +68,18 @@ def children_time() -> float:
     """Seconds that finished child processes computed: what the clock says depends on what else runs."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def test_the_version_is_printed():
+    done = subprocess.run([sys.executable, "-m", "ganvas", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"ganvas {ganvas.__version__}\n"
+
+
+def test_a_name_that_has_the_given_one_as_a_part_is_the_hint():
+    names = ("Sunshine", "Eyeglasses", "Sunglasses", "Wearing_Hat")
+    for given, meant in (("glasses", "Eyeglasses"), ("Hat", "Wearing_Hat"), ("sunglases", "Sunglasses")):
+        assert f"did you mean '{meant}'?" in str(unknown("attribute", given, names))
+    assert "did you mean" not in str(unknown("attribute", "xy", names))
 
 
 def test_help_answers_at_once():

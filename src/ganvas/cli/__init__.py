@@ -8,9 +8,11 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from ganvas import __version__
 from ganvas.cli import (
     checkpoints,
     evaluate,
@@ -27,7 +29,6 @@ from ganvas.errors import GanvasError
 
 app = typer.Typer(
     name="ganvas",
-    help="Give any pretrained GAN named, independent controls.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -36,6 +37,22 @@ for module in (pictures, photos, serve, fitting, learn, training, evaluate, sets
     for command in module.COMMANDS:
         name = command.__name__.strip("_").replace("_", "-")
         app.command(name, rich_help_panel=module.PANEL)(command)
+
+
+def print_version(is_asked: bool | None) -> None:
+    """Print the version and end, where it is asked for."""
+    if is_asked:
+        print(f"ganvas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _describe(
+    version: Annotated[
+        bool | None, typer.Option("--version", help="Print ganvas's version, and end.", callback=print_version, is_eager=True)
+    ] = None,
+) -> None:
+    """Give any pretrained GAN named, independent controls."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -34,7 +34,7 @@ def info(
     text = "" if path.exists() else loading.find_model_card(path.as_posix())
     for line in [text] if text else checkpoints.describe_file(path, card):
         options.print_line(line)
-    for line in loading.describe_units(path.as_posix()):
+    for line in loading.describe_attributes(path.as_posix()):
         options.print_line(line)
 
 

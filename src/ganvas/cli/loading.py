@@ -215,14 +215,15 @@ def find_model_card(name: str) -> str:
     return "\n\n".join(texts)
 
 
-def describe_units(name: str) -> list[str]:
-    """Describe the attributes of an editor that have a unit, one line each; none for the name or file of anything else."""
+def describe_attributes(name: str) -> list[str]:
+    """List the attributes of an editor, and describe those that have a unit; nothing for the name or file of anything else."""
     path = Path(name)
     is_file = path.suffix == ".safetensors" and path.is_file() and load_tensors(path)[1].get("kind") == "editor"
     if not is_file and name not in editors.list_editors():
         return []
     editor = editors.load_editor(name)
-    return [f"{attribute}: {format_unit_range(editor, attribute)}" for attribute in editor.units]
+    units = [f"{attribute}: {format_unit_range(editor, attribute)}" for attribute in editor.units]
+    return [f"{len(editor.attributes)} attributes, in σ: {', '.join(editor.attributes)}", *units]
 
 
 def _describe_method(name: str) -> str:

@@ -59,11 +59,11 @@ class PSpace:
 
         A shift that goes too far is shortened first. A shift whose codes are typical is returned as it is, and so is 0.
         """
-        before = self.measure_distance(ws)
-        return self._mend(ws, self._shorten(ws, shift.expand_as(ws), before), before)
+        return self._mend(ws, self.shorten(ws, shift))
 
-    def _shorten(self, ws: WPlus, shift: WPlus, before: Float[Tensor, "n num_ws"]) -> WPlus:
+    def shorten(self, ws: WPlus, shift: Float[Tensor, "n rows w_dim"]) -> Float[Tensor, "n num_ws w_dim"]:
         """Shorten the shifts of codes of which a row goes too far, all rows alike."""
+        shift, before = shift.expand_as(ws), self.measure_distance(ws)
         limits = (before.clamp(min=TYPICAL_DISTANCE).square() + MAX_DISTANCE**2 - TYPICAL_DISTANCE**2).sqrt()
 
         def fits(share: Tensor) -> Tensor:
@@ -79,13 +79,13 @@ class PSpace:
             low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
         return torch.where(is_short, whole, low)[:, None, None] * shift
 
-    def _mend(self, ws: WPlus, shift: WPlus, before: Float[Tensor, "n num_ws"]) -> WPlus:
+    def _mend(self, ws: WPlus, shift: WPlus) -> WPlus:
         """Descend from the shifted codes until they are typical.
 
         The gradient is that of the squared length of the change in P, not of the code's: what is unusual in a code stays. Steep
         directions are those of small components, so that they are mended first, and little is taken from the edit itself.
         """
-        limits, start = before.clamp(min=TYPICAL_DISTANCE), undo_activation(ws, self.slope)
+        limits, start = self.measure_distance(ws).clamp(min=TYPICAL_DISTANCE), undo_activation(ws, self.slope)
         rate = self.slope**2 / self.whitening.square().sum(1).max().to(ws)
         distance = self.measure_distance(ws + shift)
         for _ in range(DESCENT_STEPS):

@@ -31,5 +31,5 @@ def find_shortfall(attributes: tuple[str, ...], asked: Scores, reached: Scores) 
     rows = asked[is_visible[:, k]]
     fewer = ", or for fewer changes at once" if (rows.ne(0).sum(1) > 1).any() else ""
     mean = float(rows[:, k].mean())
-    text = f"{attributes[k]} {mean:+.2g} was shortened to {100 * share:.0f} % ({share * mean:+.2g})"
+    text = f"{attributes[k]} {mean:+.2g} was shortened to {100 * share:.2g} % ({share * mean:+.2g})"
     return share, f"{text}, as the editor reads it: ask for less{fewer}."

@@ -234,15 +234,10 @@ class CompactEditor(Editor):
 
     @accept_any_float()
     def shift_rows(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
-        """Return the shift by compact codes and by local moves whose codes stay typical, where the editor keeps them so.
+        """Return the shift by compact codes, which stay typical where the editor keeps them so, plus that by local moves.
 
         Raises GanvasError for codes of another number of rows than the local moves have.
         """
-        shift = self._shift_straight(ws, changes)
-        return shift if self.p_space is None else self.p_space.keep_typical(ws, shift)
-
-    def _shift_straight(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
-        """Return the shift by compact codes, without the changes of details in the coarse rows, plus that by local moves."""
         if self.local_moves is None:
             return self._shift_codes(ws, changes)
         columns = self._local_columns
@@ -256,7 +251,9 @@ class CompactEditor(Editor):
         by_codes = changes.index_copy(1, torch.tensor(columns, device=changes.device), rest)
         changed = by_codes.ne(0).any(1)[:, None, None]
         shift = torch.where(changed, self._shift_codes(ws, by_codes), 0)
-        return self._limit_length(shift + torch.tensordot(local, self.local_moves.to(local), 1))
+        # Local moves aren't mended, which would take from what is worn.
+        shift = self._limit_length(shift + torch.tensordot(local, self.local_moves.to(local), 1))
+        return shift if self.p_space is None else self.p_space.shorten(ws, shift)
 
     def _limit_length(self, shift: Float[Tensor, "n rows w_dim"]) -> Float[Tensor, "n rows w_dim"]:
         """Shorten shifts whose rows have a Mahalanobis length above ``max_move_length`` within the components, in the mean."""
@@ -267,6 +264,11 @@ class CompactEditor(Editor):
         return shift * (longest / length.mean(1).clamp(min=longest))[:, None, None]
 
     def _shift_codes(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
+        """Return the shift by moves of compact codes whose codes stay typical, where the editor keeps them so."""
+        shift = self._shift_straight(ws, changes)
+        return shift if self.p_space is None else self.p_space.keep_typical(ws, shift)
+
+    def _shift_straight(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
         """Return the shift by moves of compact codes, without the changes of details in the coarse rows."""
         shift, coarse = super().shift_rows(ws, changes), self.options.get("coarse_rows", 0)
         shapes = changes * (1 - self._find_details(changes))
