@@ -30,7 +30,7 @@ from ganvas.recipe.rendering import compute_code, compute_unedited_code, limit_t
 
 SIDE = 64
 EVERYWHERE = Region((0.5, 0.5, 1.0, 1.0), parts=("hair",))
-LARGEST = {"face": 0.45, "beard": 0.45, "hair": 0.60, "skin": 0.45, "person": 0.75}
+LARGEST = {"eyes": 0.20, "mouth": 0.15, "face": 0.45, "beard": 0.45, "hair": 0.60, "skin": 0.45, "person": 0.75}
 """The largest share of a picture that a region limited to parts may hold, in the mean over faces."""
 
 

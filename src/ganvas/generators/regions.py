@@ -69,6 +69,11 @@ class Region:
     keeps_tone: Literal[True] | None = None
     WRITTEN_IF_SET: ClassVar = ("hole", "parts", "covered", "keeps_tone")
 
+    @property
+    def reads_parts(self) -> bool:
+        """Whether parts of the face are read for an edit in the region: to limit it to some, or for the face's tone."""
+        return bool(self.parts or self.keeps_tone)
+
     def build_mask(self, height: int, width: int) -> Mask:
         """Return the mask: 0 outside, 1 inside."""
         mask = _draw_ellipse(self.ellipse, self.softness, height, width)
@@ -188,8 +193,8 @@ def _resize(masks: Tensor, side: int) -> Tensor:
 def draw_for_regions(
     generator: Generator, ws: WPlus, regions: Sequence[Region], resolution: int | None = None
 ) -> tuple[Images, Parts | None]:
-    """Draw one code, (1, num_ws, w_dim), and read its parts in the same pass if a region is limited to some."""
-    if any(region.parts for region in regions):
+    """Draw one code, (1, num_ws, w_dim), and read its parts in the same pass if a region needs them."""
+    if any(region.reads_parts for region in regions):
         return generator.draw_with_parts(ws, resolution)
     return generator.synthesis(ws, resolution=resolution), None
 
@@ -202,8 +207,8 @@ def pair_parts(before: Parts | None, after: Parts | None) -> EditedParts | None:
 def find_edited_parts(
     generator: Generator, regions: Sequence[Region], before: WPlus, after: WPlus
 ) -> EditedParts | None:
-    """Read the parts of one face before and after an edit, codes (1, num_ws, w_dim), if a region is limited to some."""
-    if not any(region.parts for region in regions):
+    """Read the parts of one face before and after an edit, codes (1, num_ws, w_dim), if a region needs them."""
+    if not any(region.reads_parts for region in regions):
         return None
     return pair_parts(generator.read_parts(before), generator.read_parts(after))
 
@@ -257,7 +262,7 @@ def blend_edit(before: Images, after: Images, regions: Sequence[Region], parts: 
     """
     height, width = after.shape[-2:]
     drawn, uncovered = _build_masks(regions, parts, height, width)
-    of_faces = [region for region in regions if region.parts and "face" in region.parts]
+    of_faces = [region for region in regions if region.keeps_tone or (region.parts and "face" in region.parts)]
     if parts is not None and of_faces and all(region.keeps_tone for region in of_faces):
         after = keep_tone(before, after, parts)
     known = parts.build_background() if parts is not None and uncovered.any() else None
