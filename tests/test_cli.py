@@ -80,6 +80,7 @@ def test_a_name_that_has_the_given_one_as_a_part_is_the_hint():
     for given, meant in (("glasses", "Eyeglasses"), ("Hat", "Wearing_Hat"), ("sunglases", "Sunglasses")):
         assert f"did you mean '{meant}'?" in str(unknown("attribute", given, names))
     assert "did you mean" not in str(unknown("attribute", "xy", names))
+    assert "did you mean 'Male'?" in str(unknown("attribute", "male", ("Female", "Male")))
 
 
 def test_help_answers_at_once():

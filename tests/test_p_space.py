@@ -72,6 +72,22 @@ def test_each_code_of_a_batch_is_kept_as_if_it_were_alone(space):
     torch.testing.assert_close(space.keep_typical(ws, shift), alone, atol=1e-4, rtol=1e-4)
 
 
+def test_equal_rows_are_computed_once_and_others_by_themselves(space):
+    ws, shift = draw_codes(5, seed=5)[:, None], 3 * (draw_codes(5, seed=6) - draw_codes(5, seed=7))[:, None]
+    kept = space.keep_typical(ws, shift)
+    assert torch.equal(space.keep_typical(ws.expand(-1, 4, -1), shift), kept.expand(-1, 4, -1))
+    rows = torch.cat((ws, ws), 1)
+    apart = space.keep_typical(rows, torch.cat((shift, torch.zeros_like(shift)), 1))
+    torch.testing.assert_close(apart, torch.cat((kept, torch.zeros_like(kept)), 1), atol=1e-4, rtol=1e-4)
+
+
+def test_p_is_that_of_the_generator_however_few_labels_there_are():
+    few = fit("compact", labels(50), TOY, epochs=1)
+    assert few.p_space is not None
+    median = float(few.p_space.measure_distance(sample(TOY, 500, 1.0, 1)[:, 0]).median())
+    assert median == pytest.approx(1, abs=0.1)
+
+
 def test_what_is_unusual_in_a_code_stays(space):
     """An inverted photograph is less typical than any sample: an edit of it isn't vetoed, and doesn't make it one."""
     usual, shift = draw_codes(8, seed=8)[:, None], 0.5 * (draw_codes(8, seed=9) - draw_codes(8, seed=10))[:, None]
@@ -88,7 +104,10 @@ def test_compact_edits_stay_typical(change):
     assert editor.p_space is not None
     edited = editor.edit_quietly(ws, {"Red": change, "Big": change})
     before, after = (editor.p_space.measure_distance(each) for each in (ws, edited))
-    assert float((after / before.clamp(min=1)).max()) < 1.7
+    limits, given = before.clamp(min=1), editor.parse_changes({"Red": change, "Big": change}, ws)
+    far = editor.p_space.measure_distance(ws + editor._shift_straight(ws, given))
+    # The toy's W is hardly bent: its straight edits are nearly typical.
+    assert float(far.mean()) < 2 and float((after - limits).mean()) <= max(float((far - limits).mean()), 0)
     if change == 0:
         assert torch.equal(edited, ws)
 
@@ -103,6 +122,8 @@ def test_files_of_editors_that_keep_typical(tmp_path):
     for broken in (
         {name: tensor for name, tensor in own.items() if name != "p_slope"},
         own | {"p_whitening": own["p_whitening"][:, 1:]},
+        own | {"p_whitening": own["p_whitening"][:0]},
+        own | {"p_whitening": torch.tensor(1.0)},
         own | {"p_slope": torch.tensor([0.0])},
         own | {"p_slope": torch.tensor([float("nan")])},
     ):

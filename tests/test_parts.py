@@ -244,3 +244,14 @@ def test_an_edit_without_regions_is_the_whole_picture():
     assert torch.equal(ganvas.draw_edit(TOY, ws, edited, ["Red"]), TOY.synthesis(edited))
     with pytest.raises(GanvasError, match="2 before and 1 after"):
         ganvas.draw_edit(TOY, ws, edited[:1], ["Red"])
+
+
+def test_a_picture_drawn_without_parts_does_not_stand_in_for_one_with_them(ffhq):
+    """Hats need no parts and glasses do, for the face's tone: what was drawn before doesn't matter."""
+    fresh, used = (load_tools("ffhq", editor="ffhq/compact-2") for _ in range(2))
+    start = Recipe(fresh.generator_name, FromSeed(1), editor=fresh.editor_name)
+    hat, glasses = (
+        limit_to_regions(replace(start, edits=(EditStep(shift={name: 1.5}),))) for name in ("Wearing_Hat", "Eyeglasses")
+    )
+    render(hat, used)
+    assert torch.equal(render(glasses, used), render(glasses, fresh))

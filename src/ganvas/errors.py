@@ -20,6 +20,6 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> GanvasError:
     names, given = list(choices), shorten(str(name), 80, placeholder="…")
     # A name that has what was given as a part is nearer than one of similar letters: "glasses" means Eyeglasses.
     parts = [each.lower() for each in names if len(given) > 2 and given.lower() in each.lower()]
-    near = parts[:1] or get_close_matches(given.lower(), [each.lower() for each in names], 1)
+    near = [min(parts, key=len)] if parts else get_close_matches(given.lower(), [each.lower() for each in names], 1)
     hint = next((f"did you mean {each!r}? Pick" for each in names if [each.lower()] == near), "pick")
     return GanvasError(f"Unknown {kind} {given!r}: {hint} one of {', '.join(names)}.")

@@ -49,7 +49,8 @@ def print_version(is_asked: bool | None) -> None:
 @app.callback()
 def _describe(
     version: Annotated[
-        bool | None, typer.Option("--version", help="Print ganvas's version, and end.", callback=print_version, is_eager=True)
+        bool | None,
+        typer.Option("--version", help="Print ganvas's version, and end.", callback=print_version, is_eager=True),
     ] = None,
 ) -> None:
     """Give any pretrained GAN named, independent controls."""

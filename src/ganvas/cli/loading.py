@@ -223,7 +223,14 @@ def describe_attributes(name: str) -> list[str]:
         return []
     editor = editors.load_editor(name)
     units = [f"{attribute}: {format_unit_range(editor, attribute)}" for attribute in editor.units]
-    return [f"{len(editor.attributes)} attributes, in σ: {', '.join(editor.attributes)}", *units]
+    listed = []
+    for unit, is_count in (("objects", True), ("σ", False)):
+        names = [
+            name for name, kind in zip(editor.attributes, editor.kinds, strict=True) if (kind == "count") is is_count
+        ]
+        if names:
+            listed.append(f"{len(names)} attributes, in {unit}: {', '.join(names)}")
+    return listed + units
 
 
 def _describe_method(name: str) -> str:

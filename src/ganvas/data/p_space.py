@@ -1,8 +1,8 @@
 """P, the space of codes before the last activation of a mapping network, and edits that don't leave it.
 
 The mapping network of a StyleGAN ends with a leaky ReLU. Undone, the codes of samples are nearly Gaussian, and whitened principal
-components tell how typical a code is. A straight edit of W leaves P: where a negative number of w grows, its activation was
-never so far below 0, and what small components of P have in common breaks. In W nothing shows it, but the picture comes apart.
+components tell how typical a code is. A straight edit of W leaves P: it makes negative numbers more negative than an activation
+of a sample ever is, and components that hardly vary among samples become large. In W nothing shows it, but pictures come apart.
 
 Sources: Zhu et al., *Improved StyleGAN Embedding: Where are the Good Latents?*, 2020, https://arxiv.org/abs/2012.09036 (P and its
 whitened components); Menon et al., *PULSE*, 2020, https://arxiv.org/abs/2003.03808 (the activation undone).
@@ -20,9 +20,9 @@ from ganvas.data.pca import fit_pca
 from ganvas.types import W, WPlus
 
 MIN_VARIANCE_SHARE = 1 / 1500
-"""The least share of the first component's variance that a component has: truncation breaks what smaller ones say."""
+"""The least share of the first component's variance that a component has: truncated samples are far off along smaller ones."""
 MAX_DISTANCE = 2.5
-"""The largest distance that a straight edit of a typical code reaches: what is farther can't be mended, by eye."""
+"""The largest distance that a straight edit of a typical code reaches: pictures beyond it stay broken (found by eye)."""
 TYPICAL_DISTANCE = 1.0
 """The distance that an edit is mended to, or to that of the code before: that of the median sample."""
 SEARCH_STEPS, DESCENT_STEPS = 20, 30
@@ -55,13 +55,16 @@ class PSpace:
         return self._whiten(undo_activation(w, self.slope) - self.mean.to(w)).square().mean(-1).sqrt()
 
     def keep_typical(self, ws: WPlus, shift: Float[Tensor, "n rows w_dim"]) -> Float[Tensor, "n num_ws w_dim"]:
-        """Return a shift whose codes are as typical as those before, or as the median sample, with as little change as needed.
+        """Return a shift whose codes are nearly as typical as those before, or as the median sample, with little change.
 
         A shift that goes too far is shortened first. A shift whose codes are typical is returned as it is, and so is 0.
         """
-        return self._mend(ws, self.shorten(ws, shift))
+        whole = ws
+        if _has_equal_rows(ws) and _has_equal_rows(shift):  # one of them is enough
+            ws, shift = ws[:, :1], shift[:, :1]
+        return self._mend(ws, self.limit_distance(ws, shift)).expand_as(whole)
 
-    def shorten(self, ws: WPlus, shift: Float[Tensor, "n rows w_dim"]) -> Float[Tensor, "n num_ws w_dim"]:
+    def limit_distance(self, ws: WPlus, shift: Float[Tensor, "n rows w_dim"]) -> Float[Tensor, "n num_ws w_dim"]:
         """Shorten the shifts of codes of which a row goes too far, all rows alike."""
         shift, before = shift.expand_as(ws), self.measure_distance(ws)
         limits = (before.clamp(min=TYPICAL_DISTANCE).square() + MAX_DISTANCE**2 - TYPICAL_DISTANCE**2).sqrt()
@@ -105,6 +108,10 @@ class PSpace:
 
     def _whiten(self, p: Float[Tensor, "*batch w_dim"]) -> Float[Tensor, "*batch components"]:
         return p @ self.whitening.to(p).T
+
+
+def _has_equal_rows(codes: WPlus) -> bool:
+    return torch.equal(codes, codes[:, :1].expand_as(codes))
 
 
 def undo_activation(w: Float[Tensor, "*batch w_dim"], slope: float) -> Float[Tensor, "*batch w_dim"]:

@@ -32,7 +32,8 @@ codes, where faces come apart, ``truncation`` moves everything but the changed a
 the larger the change (``shrink_to_shell``).
 
 Directions of W end, too: no move is longer than ``max_move_length``, however large the changes. With ``keep_typical`` edited
-codes also stay as typical in P as they were (``ganvas.data.p_space``). An edit that is shortened says so.
+codes also stay as typical in P as they were (``ganvas.data.p_space``), which takes about a tenth of a change of 1: moves are
+calibrated without it. An edit that is shortened says so.
 
 Moves for ``details``, such as hair's colour, are those of W in all rows of W+ but the coarse ones: poses and shapes stay.
 Moves for attributes in the option ``local``, such as glasses, are directions of W+ that change one region of pictures only, and
@@ -95,9 +96,10 @@ from ganvas.editors.base import (
     format_report,
 )
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator
+from ganvas.generators.base import Generator, map_seeds
 from ganvas.precision import accept_any_float
 from ganvas.progress import Progress
+from ganvas.seeds import label_seeds
 from ganvas.types import Scores, W, WPlus
 
 NEEDS = "labels"
@@ -110,6 +112,8 @@ TRAINING_SHARE = 0.7
 CALIBRATION_CODES = 512
 """The number of held-out codes on which moves are calibrated."""
 CHUNK_CODES = 4096
+P_CODES = 10_000
+"""Codes that P is fitted on."""
 OPTIONS_BEFORE = {
     "protected": (),
     "protection": 1.0,
@@ -253,7 +257,7 @@ class CompactEditor(Editor):
         shift = torch.where(changed, self._shift_codes(ws, by_codes), 0)
         # Local moves aren't mended, which would take from what is worn.
         shift = self._limit_length(shift + torch.tensordot(local, self.local_moves.to(local), 1))
-        return shift if self.p_space is None else self.p_space.shorten(ws, shift)
+        return shift if self.p_space is None else self.p_space.limit_distance(ws, shift)
 
     def _limit_length(self, shift: Float[Tensor, "n rows w_dim"]) -> Float[Tensor, "n rows w_dim"]:
         """Shorten shifts whose rows have a Mahalanobis length above ``max_move_length`` within the components, in the mean."""
@@ -331,7 +335,7 @@ def fit(
     a = a if config.max_score is None else a.clamp(-config.max_score, config.max_score)
     rows, held = (index.to(generator.device) for index in data.split(TRAINING_SHARE, config.seed))
     config = fit_to_data(config, w[rows], a.shape[1])
-    space = PSpace.fit(w[rows], generator.w_slope) if config.keep_typical else None
+    space = fit_p_space(generator) if config.keep_typical else None
     if set(config.details) & set(data.attributes):
         config = replace(config, coarse_rows=sum(side < COARSE_RESOLUTION for side in generator.row_resolutions))
     pca = fit_pca(w[rows[: config.pca_codes]], config.components)
@@ -359,6 +363,12 @@ def fit(
         measured = measure_moves(_prepare_moves(editor, x[held][:CALIBRATION_CODES], aims), editor.get_buffer("moves"))
         editor.report = _measure_report(editor, x[held], a[held], mref, measured) | {"trained_on": len(rows)}
     return editor
+
+
+def fit_p_space(generator: Generator) -> PSpace:
+    """Fit P on codes of the generator: those of labels may be few, or truncated."""
+    with torch.no_grad():
+        return PSpace.fit(map_seeds(generator, label_seeds(P_CODES)).float(), generator.w_slope)
 
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> CompactEditor:
@@ -415,11 +425,13 @@ def check_p_options(metadata: EditorMetadata, shapes: Mapping[str, torch.Size]) 
     """Raise GanvasError where an editor's option ``keep_typical`` and the shapes of its tensors of P don't fit each other."""
     w_dim = metadata.probe.weight.shape[0]
     found = {name: tuple(shapes[name]) for name in ("p_mean", "p_whitening", "p_slope") if name in shapes}
-    whitened = found.get("p_whitening", (0,))[0]
+    whitened = next(iter(found.get("p_whitening", ())), 0)
     needed = {"p_mean": (w_dim,), "p_whitening": (whitened, w_dim), "p_slope": (1,)}
     is_kept = metadata.options.get("keep_typical", False)
-    if found != (needed if is_kept else {}) or whitened > w_dim:
-        raise GanvasError(f"The tensors of P don't fit W of {w_dim} dimensions, or the option keep_typical={is_kept}.")
+    if found != (needed if is_kept else {}) or (is_kept and not 1 <= whitened <= w_dim):
+        raise GanvasError(
+            f"The tensors of P have shapes {found}, where W has {w_dim} dimensions and keep_typical is {is_kept}."
+        )
 
 
 def parse_stored_options(options: Mapping[str, Any]) -> CompactConfig:

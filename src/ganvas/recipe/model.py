@@ -27,8 +27,6 @@ MAX_PIXELS = 100_000_000
 """Pixels of all pictures of one sheet: they are held in memory."""
 
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
-Psi = Annotated[float, Field(strict=True, ge=-2, le=2)]
-"""Beyond this range no generator draws pictures."""
 
 
 @validated
@@ -36,7 +34,7 @@ class FromSeed:
     """The face of a seed, truncated by ``psi``; ``labels`` are a conditional generator's."""
 
     seed: Seed
-    psi: Psi = 0.7
+    psi: Number = 0.7
     labels: tuple[Number, ...] | None = None
 
 
@@ -49,7 +47,7 @@ class FromConditions:
 
     where: Mapping[str, Range]
     seed: Seed
-    psi: Psi = 0.7
+    psi: Number = 0.7
     labels: tuple[Number, ...] | None = None
     WRITTEN_IF_SET: ClassVar = ("labels",)
 

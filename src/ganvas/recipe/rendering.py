@@ -256,9 +256,9 @@ def _find_mask(recipe: Recipe, tools: Tools) -> Mask | None:
 def _draw_unedited(
     recipe: Recipe, generator: Generator, tools: Tools, resolution: int | None
 ) -> tuple[Images, Parts | None]:
-    """Draw the picture before the edits, and read its parts where the recipe's regions are limited to some."""
+    """Draw the picture before the edits, and read its parts where the recipe's regions need them."""
     ws = compute_unedited_code(recipe, tools)
-    needs_parts = any(region.parts for region in recipe.regions or ())
+    needs_parts = any(region.reads_parts for region in recipe.regions or ())
     digest = hashlib.sha256(ws.float().cpu().contiguous().numpy().tobytes()).hexdigest()
     key = f"{resolution} {recipe.transform} {needs_parts} {digest}"
     if key not in tools.last_unedited:

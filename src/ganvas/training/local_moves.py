@@ -88,8 +88,8 @@ class LocalMoveRun(FaceRun):
             )
         if not self.regions or any(region.parts for region in self.regions):
             raise GanvasError(
-                f"{self.attribute} has no ellipse of its own in pictures of {self.generator.name!r}: only what shows in one is"
-                " learned as a local move."
+                f"{self.attribute} has no ellipse of its own in pictures of {self.generator.name!r}, or one that follows the"
+                " face's parts: only what shows in one is learned as a local move."
             )
 
     @property
