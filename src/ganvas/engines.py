@@ -207,6 +207,7 @@ def _run_processes(worker: Worker, queue: _ShardQueue, workers: int | None, thre
     started: list[Any] = []
 
     def start(slot: int) -> None:
+        """Start a process for the next shard in a slot; do nothing where no shard is left."""
         shard = queue.take()
         if shard is None:
             return

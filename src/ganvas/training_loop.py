@@ -132,6 +132,7 @@ def minimize(
     last = torch.zeros(())
 
     def step(number: int) -> None:
+        """Take one step: set the rates, and descend on the loss."""
         nonlocal last
         if epochs:
             epochs.enter_step(number)

@@ -72,6 +72,7 @@ class CountHandlers:
 
         @report_errors
         async def change(session: Session) -> Any:
+            """Change the count of the session's scene, and draw it."""
             before, name = session.scene, session.counted_attribute
             check_attribute(self.resources, before, name)
             session.commit()

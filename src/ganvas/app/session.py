@@ -293,6 +293,7 @@ def report_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
 
         @functools.wraps(handler)
         async def stream(*args: Any) -> AsyncIterator[Any]:
+            """Run the handler, and pass on what it yields; end in one line for bad input."""
             is_empty = True
             with _convert_errors():
                 check_session(args)

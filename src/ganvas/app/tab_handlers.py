@@ -280,6 +280,7 @@ class TabHandlers:
         own = self.edit_handlers.storage.find_editor(choice.tool.fingerprint) if choice and choice.is_own else None
 
         def write() -> None:
+            """Write the export's files, and remove those of exports before the last."""
             # The last files stay: their download may be under way.
             exports = sorted(folder.glob("*/"), key=lambda each: each.stat().st_mtime)
             for each in exports[:-1]:
@@ -322,6 +323,7 @@ class TabHandlers:
 
         @report_errors
         async def fill(seed: Any, psi: Any, session: Session) -> AsyncIterator[Any]:
+            """Draw the faces of a page, and show some at a time."""
             first = request_checks.check_integer("The first seed", 0 if seed is None else seed, 0, 2**32 - 1)
             truncation = request_checks.check_number("The variety", psi, 0, MAX_PSI)
             session.pending_faces = pending = await self.run_with_generator(

@@ -226,6 +226,7 @@ def _create_loss(editor: GuidedStyle, fit_data: FitData, settings: GuidedStyleCo
         editor.residuals.biases.copy_(compute_ascent_directions(classifier))
 
     def loss(step: int) -> Tensor:
+        """Return the loss of one step on a batch of codes and changes."""
         rows = draw_rows(len(x), settings.batch, random, x.device)
         changes = settings.reach * torch.randn(k, len(rows), generator=random).to(x)
         here = x[rows].expand(k, -1, -1)
@@ -251,6 +252,7 @@ def _train_on_pictures(
     each = edit_scorer.batch
 
     def loss(step: int) -> Tensor:
+        """Return the loss of one step on a batch of codes and changes of one attribute each."""
         rows = draw_rows(len(x), each, random, x.device)
         chosen = torch.randint(k, (len(rows),), generator=random)
         changes = settings.reach * torch.randn(len(rows), generator=random)

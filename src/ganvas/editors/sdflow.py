@@ -151,6 +151,7 @@ def _create_loss(editor: SdFlow, fit_data: FitData, settings: SdFlowConfig) -> L
     random = torch.Generator().manual_seed(settings.seed)
 
     def loss(step: int) -> Tensor:
+        """Return the loss of one step on a batch of codes and changes."""
         rows = draw_rows(len(x), settings.batch, random, x.device)
         changes = draw_changes(len(rows), k, 1, settings.reach, random).to(x)
         s = editor.encoder(x[rows])

@@ -240,6 +240,7 @@ class FrameInversion:
         options = replace(settings.options, seconds=0.0, steps=FOLLOWING_STEPS, learning_rate=FOLLOWING_RATE)
 
         def make() -> dict[str, Tensor]:
+            """Invert the face of a frame; return its code."""
             target = Photo.from_picture(face.picture, generator).picture
             with torch.enable_grad():
                 found = invert(

@@ -131,6 +131,7 @@ def train_second_part(
     rows: list[Tensor] = []
 
     def encoder_loss(step: int) -> Tensor:
+        """Return the encoder's loss of one step on a batch of drawn and real pictures."""
         random = epochs.random
         codes, drawn = training.draw_images(-(-config.batch // 2), random)
         indices = torch.randint(len(data.images.counts), (config.batch,), generator=random)
